@@ -1,0 +1,112 @@
+//! CPU time of a proxy for each request, under load.
+
+use crate::{
+    Result, load,
+    peer::{Bench, Peer},
+    work::Work,
+};
+use serde_json::{Value, json};
+use std::{
+    io::{ErrorKind, Read},
+    path::Path,
+    time::Duration,
+};
+
+/// Load before the measured window: connections, pools and caches are there when it begins.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What one run measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// CPU µs a request in user space.
+    pub user: f64,
+    /// CPU µs a request in the kernel.
+    pub system: f64,
+    /// Requests in a second.
+    pub rate: f64,
+    /// Median latency in ms.
+    pub p50_ms: f64,
+    /// 99th percentile of the latency in ms.
+    pub p99_ms: f64,
+    /// Part of the window that the proxy used its core; near 1 the proxy, not the load, is the limit.
+    pub busy: f64,
+    /// Resident memory after the run in MiB.
+    pub resident_mib: f64,
+    /// Events that are missing from sidelight's file, of the requests made.
+    pub events_missing: u64,
+}
+
+impl Sample {
+    /// CPU µs a request.
+    pub fn total(&self) -> f64 {
+        self.user + self.system
+    }
+
+    /// The sample for the JSON file.
+    pub fn to_json(self) -> Value {
+        json!({
+            "user_us": self.user, "system_us": self.system, "cpu_us": self.total(), "requests_per_second": self.rate,
+            "p50_ms": self.p50_ms, "p99_ms": self.p99_ms, "core_busy": self.busy, "resident_mib": self.resident_mib,
+            "events_missing": self.events_missing,
+        })
+    }
+}
+
+/// Starts `peer`, warms it up, and measures `window` of `work`.
+///
+/// Errors: it does not start, answers wrongly or ends.
+pub fn measure(bench: &Bench<'_>, peer: Peer, work: Work, window: Duration) -> Result<Sample> {
+    remove(&bench.events_file())?;
+    let proxy = bench.start(peer, work.plane(), None)?;
+    let drive = |window| load::drive(work, proxy.port, window, bench.directory, bench.load_cores);
+    let with_log = |error| format!("{error}\n{}", proxy.process.log_tail());
+    let warm_up = drive(WARM_UP).map_err(with_log)?;
+    let (cpu_before, ticks_before) = (proxy.process.cpu_time()?, proxy.process.ticks()?);
+    let began = std::time::Instant::now();
+    let load = drive(window).map_err(with_log)?;
+    let elapsed = began.elapsed();
+    let (cpu_after, ticks_after) = (proxy.process.cpu_time()?, proxy.process.ticks()?);
+    let resident = proxy.process.resident_bytes()?;
+    let cpu = cpu_after.saturating_sub(cpu_before);
+    let (user, system) =
+        (ticks_after.0.saturating_sub(ticks_before.0), ticks_after.1.saturating_sub(ticks_before.1));
+    let user_part = user as f64 / (user + system).max(1) as f64;
+    let each = cpu.as_secs_f64() * 1e6 / load.requests as f64;
+    proxy.process.stop(Duration::from_secs(15))?;
+    let events_missing = match peer {
+        Peer::Sidelight => (warm_up.requests + load.requests).saturating_sub(lines_of(&bench.events_file())?),
+        _ => 0,
+    };
+    remove(&bench.events_file())?;
+    Ok(Sample {
+        user: each * user_part,
+        system: each * (1.0 - user_part),
+        rate: load.rate,
+        p50_ms: load.p50.as_secs_f64() * 1e3,
+        p99_ms: load.p99.as_secs_f64() * 1e3,
+        busy: cpu.as_secs_f64() / elapsed.as_secs_f64(),
+        resident_mib: resident as f64 / f64::from(1 << 20),
+        events_missing,
+    })
+}
+
+/// Lines of a file, in a bounded buffer: the events of a run are hundreds of MiB.
+fn lines_of(path: &Path) -> Result<u64> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut chunk = vec![0; 1 << 16];
+    let mut lines = 0;
+    loop {
+        match file.read(&mut chunk).map_err(failed)? {
+            0 => return Ok(lines),
+            count => lines += chunk[..count].iter().filter(|byte| **byte == b'\n').count() as u64,
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("{}: {error}", path.display())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,131 @@
+//! The rows of the table: what is asked of a proxy, and what the answer may cost.
+
+/// One row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// HTTP/1.1 GET of 1 KiB with seven request headers.
+    H1,
+    /// HTTP/2 to HTTP/2, both in cleartext.
+    H2,
+    /// HTTP/1.1 GET of 1 MiB.
+    Download,
+    /// TLS 1.3 in, mutual TLS 1.3 out, HTTP/1.1 GET of 1 KiB.
+    Tls,
+    /// HTTP/1.1 POST of 64 KiB.
+    Upload,
+    /// Resident memory at start and for each idle connection.
+    Memory,
+    /// User instructions a request, by callgrind.
+    Callgrind,
+}
+
+/// Which listener and which upstream of the proxy a row needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plane {
+    /// HTTP/1.1 in and out, two upstream endpoints.
+    Http1,
+    /// HTTP/2 with prior knowledge in and out.
+    Http2,
+    /// TLS in, mutual TLS out.
+    Tls,
+}
+
+impl Work {
+    /// Every row, in the table's order.
+    pub const ALL: [Self; 7] =
+        [Self::H1, Self::H2, Self::Download, Self::Tls, Self::Upload, Self::Memory, Self::Callgrind];
+
+    /// The row's name on the command line and in the JSON file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+            Self::Download => "download",
+            Self::Tls => "tls",
+            Self::Upload => "upload",
+            Self::Memory => "memory",
+            Self::Callgrind => "callgrind",
+        }
+    }
+
+    /// The row's heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::H1 => "HTTP/1.1 GET 1 KiB, 7 request headers, 32 connections",
+            Self::H2 => "HTTP/2 to HTTP/2, GET 1 KiB, 10 connections x 10 streams",
+            Self::Download => "HTTP/1.1 GET 1 MiB, 8 connections",
+            Self::Tls => "TLS 1.3 in, mutual TLS 1.3 out, HTTP/1.1 GET 1 KiB, 32 connections",
+            Self::Upload => "HTTP/1.1 POST 64 KiB, 16 connections",
+            Self::Memory => "resident memory at start and for each idle connection",
+            Self::Callgrind => "user instructions a request (callgrind), HTTP/1.1 GET 1 KiB",
+        }
+    }
+
+    /// What the proxy must be configured for.
+    pub fn plane(self) -> Plane {
+        match self {
+            Self::H2 => Plane::Http2,
+            Self::Tls => Plane::Tls,
+            Self::H1 | Self::Download | Self::Upload | Self::Memory | Self::Callgrind => Plane::Http1,
+        }
+    }
+
+    /// The most CPU that sidelight may use for a request, as a multiple of haproxy's in the same round.
+    pub fn bar_ratio(self) -> Option<f64> {
+        match self {
+            Self::H1 => Some(1.10),
+            Self::H2 => Some(1.5),
+            Self::Download => Some(1.0),
+            Self::Tls => Some(1.2),
+            Self::Upload => Some(1.5),
+            Self::Memory | Self::Callgrind => None,
+        }
+    }
+
+    /// The path that is asked for, a file of the upstream but for `/upload`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Download => "/1m",
+            Self::Upload => "/upload",
+            _ => "/1k",
+        }
+    }
+
+    /// The least bytes of a right answer's body: a proxy that answers 200 with something else does not pass for fast.
+    pub fn body_bytes_min(self) -> u64 {
+        match self {
+            Self::Download => 1 << 20,
+            Self::Upload => 2,
+            _ => 1 << 10,
+        }
+    }
+
+    /// Connections of the load generator.
+    pub fn connections(self) -> usize {
+        match self {
+            Self::H2 => 10,
+            Self::Download => 8,
+            Self::Upload => 16,
+            _ => 32,
+        }
+    }
+}
+
+/// Resident memory at start may be at most this.
+pub const BAR_START_MIB: f64 = 12.0;
+/// Resident memory for each idle connection may be at most this.
+pub const BAR_IDLE_KIB: f64 = 10.0;
+/// User instructions for one request may be at most this.
+pub const BAR_INSTRUCTIONS: u64 = 36_000;
+/// Growth over the committed baseline that `--check` lets pass: callgrind repeats to half a per cent.
+pub const BASELINE_GROWTH_MAX: f64 = 0.05;
+
+/// Request headers of every load, with the Host that the client adds seven: the context's five fields, `traceparent`.
+pub const HEADERS: [(&str, &str); 6] = [
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ("x-user-id", "user-8f14e45f"),
+    ("x-account-id", "account-c9f0f895"),
+    ("x-license", "gold"),
+    ("x-request-type", "STANDARD"),
+    ("x-feature-flags", "beta,checkout-v2"),
+];

@@ -1,0 +1,67 @@
+//! The configuration of a test: the smallest file that works on free ports, plus what the test adds to a section.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Sections in the order they are written. Every port is 0; one worker, so that pools are predictable.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    sections: Vec<(String, String)>,
+    scalars: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A sidecar in front of the HTTP/1 app at `app`.
+    pub fn app(app: SocketAddr) -> Self {
+        let mut setup = Setup::bare().section("service", &format!("app: \"{app}\"\napp_protocol: http1"));
+        setup.sections.retain(|(name, _)| name != "inbound");
+        setup.section("inbound", "address: \"127.0.0.1:0\"")
+    }
+
+    /// A sidecar without an app, and so without an inbound listener.
+    pub fn bare() -> Self {
+        let mut setup = Setup { sections: Vec::new(), scalars: vec![("workers".into(), "1".into())] };
+        setup = setup.section("service", "name: checkout");
+        for name in ["outbound", "admin", "telemetry"] {
+            setup = setup.section(name, "address: \"127.0.0.1:0\"");
+        }
+        setup.section("inbound", "address: none")
+    }
+
+    /// Adds lines to a section; it begins if it is not there yet.
+    #[must_use]
+    pub fn section(mut self, name: &str, lines: &str) -> Self {
+        let index = self.sections.iter().position(|(have, _)| have == name).unwrap_or_else(|| {
+            self.sections.push((name.to_owned(), String::new()));
+            self.sections.len() - 1
+        });
+        let text = &mut self.sections[index].1;
+        text.push_str(lines.trim_end());
+        text.push('\n');
+        self
+    }
+
+    /// Sets how many workers run.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.scalars = vec![("workers".into(), count.to_string())];
+        self
+    }
+
+    /// The file's text, with events written to `events`.
+    pub fn yaml(&self, events: &Path) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.scalars {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+        for (name, lines) in &self.sections {
+            let _ = writeln!(text, "{name}:");
+            for line in lines.lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        let _ = writeln!(text, "pipeline:\n  sinks:\n    file:\n      path: {events:?}");
+        text
+    }
+}

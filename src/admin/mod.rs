@@ -1,0 +1,100 @@
+//! Admin and telemetry: the listeners for people and machines that watch the proxy.
+//!
+//! What: one small HTTP server, used twice. `admin` reads and changes, on loopback or a Unix socket; `telemetry` is
+//! `/metrics`, `/live` and `/ready`, read only, for scrapers and probes. Both run on the control runtime, so that
+//! nothing asked here can hold a worker up. What they show and do comes through [`Control`].
+//!
+//! - [`server`]: sockets, one request for each connection, every bound; [`request`]: the head, and who may ask
+//! - [`answer`]: the paths; [`view`]: what they show as JSON; [`page`]: as a page
+//! - [`readiness`]: what the proxy still waits for
+//!
+//! How it fails: a caller that is slow, too large or not allowed is told so and cut off; changes need the token where
+//! one is configured, and never come from another site's page in somebody's browser.
+
+mod answer;
+pub mod config;
+mod page;
+pub mod readiness;
+mod request;
+mod server;
+mod token;
+mod view;
+
+pub use readiness::{Pending, Readiness};
+pub use server::{Address, Listener, Role, bind, serve};
+
+use crate::cluster::Cluster;
+use crate::pipeline::metrics::Registry;
+use crate::pipeline::{Emitter, Service};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What the proxy offers to those who watch it. Called on the control runtime; must not block.
+pub trait Control: Send + Sync + 'static {
+    /// The configuration in force and what came of it.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Begins to drain; `false` when it had begun before.
+    fn drain(&self) -> bool;
+
+    /// Which route, cluster and endpoint the question (an object: `method`, `url`, `headers`, `direction`) leads to.
+    ///
+    /// # Errors
+    /// The text says what is wrong with the question.
+    fn explain(&self, question: &Value) -> Result<Value, String>;
+
+    /// Sets the level of the proxy's own log (`debug`, `sidelight=debug,h2=warn`).
+    ///
+    /// # Errors
+    /// The text says what is wrong with the level.
+    fn set_log_level(&self, level: &str) -> Result<(), String>;
+}
+
+/// The configuration in force.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Its revision.
+    pub revision: Arc<str>,
+    /// When it came into force.
+    pub loaded_at: SystemTime,
+    /// The configuration with all defaults, as YAML.
+    pub yaml: Arc<str>,
+    /// The same as JSON.
+    pub json: Arc<Value>,
+    /// Why the last reload was refused, and when; `None` when it was not.
+    pub refused: Option<Refused>,
+    /// The clusters, in the order to show them.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// The routes of both directions, in the order in which they are tried.
+    pub routes: Arc<Value>,
+}
+
+/// A configuration that was refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// When.
+    pub at: SystemTime,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+/// All that the handlers read.
+pub struct State {
+    /// Who the proxy stands beside.
+    pub service: Service,
+    /// What can be shown and changed.
+    pub control: Box<dyn Control>,
+    /// What the proxy still waits for.
+    pub readiness: Arc<Readiness>,
+    /// What can be scraped.
+    pub metrics: Arc<Registry>,
+    /// Where changes are put on record.
+    pub events: Emitter,
+    /// File with the token that changes need; it is read for each change, so it can be rotated.
+    pub token_file: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The application that is started beside: signals go to it, its end is ours.
+
+use crate::admin::Pending;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+
+/// How often the application is asked whether it listens.
+const PROBE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The running application.
+pub(super) struct Child {
+    process: tokio::process::Child,
+}
+
+impl Child {
+    /// Starts the application; `None` when there is none to start.
+    pub(super) fn start(command: &[String]) -> io::Result<Option<Child>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        // A process group of its own: a Ctrl-C of the terminal reaches it through us, once, after draining.
+        let process = Command::new(program).args(arguments).process_group(0).kill_on_drop(true).spawn()?;
+        tracing::info!(pid = process.id(), program, "the application was started");
+        Ok(Some(Child { process }))
+    }
+
+    /// Completes with the exit status when the application ends; never when there is none.
+    pub(super) async fn ended(child: &mut Option<Child>) -> u8 {
+        match child {
+            Some(child) => match child.process.wait().await {
+                Ok(status) => exit_of(status),
+                Err(_) => 1,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Passes `signal` on and waits; kills at the deadline.
+    pub(super) async fn stop(&mut self, signal: i32, deadline: Instant) -> Option<u8> {
+        if let Ok(Some(status)) = self.process.try_wait() {
+            return Some(exit_of(status));
+        }
+        if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
+            // SAFETY: a signal to the process group that we made; the child is not reaped yet, so the number is its own.
+            unsafe { libc::kill(-pid, signal) };
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, self.process.wait()).await {
+            Ok(Ok(status)) => Some(exit_of(status)),
+            Ok(Err(_)) => Some(1),
+            Err(_) => {
+                tracing::warn!("the application did not end in time and was killed");
+                self.kill();
+                Some(exit_of(ExitStatus::from_raw(libc::SIGKILL)))
+            }
+        }
+    }
+
+    /// Ends the application now, with everything in its process group.
+    pub(super) fn kill(&mut self) {
+        if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
+            // SAFETY: as in `stop`.
+            unsafe { libc::kill(-pid, libc::SIGKILL) };
+        }
+        let _ = self.process.start_kill();
+    }
+}
+
+/// The status as shells tell it: 128 and the signal's number for one that was killed.
+fn exit_of(status: ExitStatus) -> u8 {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// Holds `pending` until somebody accepts connections at `address`.
+pub(super) async fn wait_until_listening(address: String, pending: Pending) {
+    let _pending = pending;
+    while tokio::net::TcpStream::connect(&address).await.is_err() {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+}

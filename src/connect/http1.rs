@@ -1,0 +1,478 @@
+//! The HTTP/1.1 client: one connection, one exchange at a time, no task, no channel.
+//!
+//! Why our own: hyper's client costs about as much as everything else in the proxy together (its header map, its
+//! state machine and its channel), and hands back a request only by value. Here the head is written from the flat
+//! [`RequestHead`] into the connection's buffer, and stays with the exchange until an answer is there, so that a
+//! retry needs no copy. The connection is driven by whoever polls the answer: the client's own task.
+//!
+//! How it fails: an error says whether the request may be sent again ([`Replay`]). On a reused connection that turns
+//! out to be closed, the kernel is asked how much the peer acknowledged: when not a byte of this request, the peer
+//! cannot have seen it, and even a POST is safe to repeat.
+
+use crate::error::{Error, Kind, Replay, Result};
+use crate::exchange::{Ctx, Exchange, Response, Tunnel};
+use crate::http1::chunked::{self, Decoder, Step};
+use crate::http1::{self, Content, Framing, HeadLimits};
+use crate::svc::{Body, Frame, Input, Io, Known, Output, RequestHead, Source};
+use bytes::{Buf, Bytes, BytesMut};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// Bounds of the upstream's side of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The answer's head.
+    pub head: HeadLimits,
+    /// The answer's chunks and trailers.
+    pub chunked: chunked::Limits,
+    /// The most that is read at once.
+    pub buffer_bytes_max: usize,
+}
+
+/// How many interim responses one exchange may have.
+const INTERIM_MAX: usize = 16;
+
+/// An upstream connection.
+pub struct Connection {
+    io: Io,
+    input: Input,
+    output: Output,
+    /// Whether it carried an exchange before.
+    pub is_reused: bool,
+    /// Counted as open for as long as this lives.
+    _open: Open,
+}
+
+/// Counts an open connection of an endpoint.
+pub struct Open(Arc<crate::cluster::EndpointStats>);
+
+impl Open {
+    /// Counts one more.
+    pub fn new(stats: &Arc<crate::cluster::EndpointStats>) -> Open {
+        stats.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Open(Arc::clone(stats))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Where a connection goes when it can carry another exchange.
+pub trait Home {
+    /// Keeps the connection for the next exchange.
+    fn check_in(&self, connection: Connection);
+}
+
+impl Connection {
+    /// A connection that was just made.
+    pub fn new(io: Io, open: Open) -> Connection {
+        Connection {
+            io,
+            input: Input::new(Bytes::new()),
+            output: Output::default(),
+            is_reused: false,
+            _open: open,
+        }
+    }
+
+    /// Whether an idle connection is still usable: open, and the upstream said nothing out of turn.
+    pub fn is_usable(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.input.bytes.is_empty() && self.input.poll_fill(&mut self.io, &mut cx, 0).is_pending()
+    }
+
+    /// Whether the peer has acknowledged nothing beyond `before` bytes of ours; `false` when nobody can tell.
+    fn is_unseen_since(&self, before: u64) -> bool {
+        let Io::Plain(socket) = &self.io else { return false };
+        let Some(acked) = socket.as_tcp().and_then(acked_bytes) else { return false };
+        // The SYN counts as one acknowledged byte.
+        acked <= before + 1
+    }
+}
+
+/// `tcpi_bytes_acked` of Linux' TCP_INFO (RFC 4898's tcpEStatsAppHCThruOctetsAcked), which `libc` does not name.
+fn acked_bytes(stream: &tokio::net::TcpStream) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    const OFFSET: usize = 120;
+    let mut info = [0u8; 256];
+    let mut len = info.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open as long as `stream` is borrowed; `info` is writable for `len` bytes, and the
+    // kernel writes no more than `len`.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    let bytes = info.get(OFFSET..OFFSET + 8)?.try_into().ok()?;
+    (result == 0 && len as usize >= OFFSET + 8).then(|| u64::from_ne_bytes(bytes))
+}
+
+/// What is left to send of a request's content.
+struct Upload {
+    body: Body,
+    is_chunked: bool,
+    is_done: bool,
+    /// The upstream no longer takes it; its answer may still come.
+    is_refused: bool,
+}
+
+impl Upload {
+    /// Moves content to the connection until it is done or one side makes us wait.
+    fn poll(&mut self, io: &mut Io, output: &mut Output, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            if self.is_refused {
+                return Poll::Ready(Ok(()));
+            }
+            let mut is_waiting = false;
+            while !self.is_done && output.has_room() && !is_waiting {
+                match self.body.poll_frame(cx) {
+                    Poll::Ready(Some(Ok(Frame::Data(data)))) => self.push(output, data),
+                    Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                        self.end(output, Some(&fields));
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => self.end(output, None),
+                    Poll::Pending => is_waiting = true,
+                }
+            }
+            match output.poll_flush(io, cx) {
+                Poll::Ready(Ok(())) if self.is_done => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if is_waiting => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                // The upstream may have answered before it closed: that answer counts.
+                Poll::Ready(Err(_)) => self.is_refused = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn push(&self, output: &mut Output, data: Bytes) {
+        if !self.is_chunked {
+            output.push(data);
+            return;
+        }
+        chunked::write_chunk(output, data);
+    }
+
+    fn end(&mut self, output: &mut Output, trailers: Option<&crate::svc::Fields>) {
+        self.is_done = true;
+        if self.is_chunked {
+            chunked::write_last_chunk(output, trailers);
+        }
+    }
+}
+
+/// Sends the exchange's request and waits for the head of the answer.
+///
+/// On an error that may be repeated, head and content are left in `ctx.unsent`.
+///
+/// # Errors
+/// What the upstream did wrong, or the client's own failure to send its content.
+pub async fn send(
+    mut connection: Connection,
+    exchange: Exchange,
+    settings: Settings,
+    home: Rc<dyn Home>,
+) -> Result<Response> {
+    let Exchange { head, body, ctx } = exchange;
+    let before = connection.output.written_bytes;
+    let replay_body = body.replay();
+    let content = content_of(&body);
+    http1::write_request(connection.output.small(), &head, content);
+    let is_done = body.is_end() && content != Content::Chunked;
+    let mut upload = Upload { body, is_chunked: content == Content::Chunked, is_done, is_refused: false };
+    let answer = poll_fn(|cx| poll_head(&mut connection, &mut upload, &head, &ctx, &settings, cx)).await;
+    match answer {
+        Ok(answer) if answer.head.status == 101 && !is_switch(&head, &answer.head) => {
+            Err(Error::new(Kind::UpgradeFailed, "101 to a request that did not ask for this protocol"))
+        }
+        Ok(answer) => Ok(respond(connection, upload, answer, &head, &ctx, settings, home)),
+        Err(error) => {
+            let error = grade(error, &connection, before);
+            if error.replay() != Replay::Never
+                && let Some(body) = replay_body
+            {
+                *ctx.unsent.borrow_mut() = Some((head, body));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Whether a 101 switches to the protocol that was asked for. One that nobody asked for would let the upstream take over
+/// the client's connection.
+fn is_switch(request: &RequestHead, answer: &crate::svc::ResponseHead) -> bool {
+    match (request.upgrade(), answer.fields.get(Known::Upgrade)) {
+        (Some(asked), Some(given)) => asked.eq_ignore_ascii_case(given),
+        _ => false,
+    }
+}
+
+/// How the request's content is framed.
+fn content_of(body: &Body) -> Content {
+    match body.length() {
+        Some(length) => Content::Length(length),
+        None => Content::Chunked,
+    }
+}
+
+/// Whether an error on this connection may be repeated.
+fn grade(error: Error, connection: &Connection, before: u64) -> Error {
+    if error.kind() != Kind::UpstreamClosed {
+        return error;
+    }
+    let replay = if connection.output.written_bytes == before || connection.is_unseen_since(before) {
+        Replay::Safe
+    } else if connection.is_reused {
+        Replay::IfIdempotent
+    } else {
+        Replay::Never
+    };
+    error.with_replay(replay)
+}
+
+fn poll_head(
+    connection: &mut Connection,
+    upload: &mut Upload,
+    head: &RequestHead,
+    ctx: &Ctx,
+    settings: &Settings,
+    cx: &mut Context<'_>,
+) -> Poll<Result<http1::Response>> {
+    let Connection { io, input, output, .. } = connection;
+    if let Poll::Ready(Err(error)) = upload.poll(io, output, cx) {
+        return Poll::Ready(Err(error));
+    }
+    let mut parsed_len = 0;
+    loop {
+        if !input.bytes.is_empty() && (parsed_len == 0 || http1::may_be_complete(&input.bytes, parsed_len)) {
+            parsed_len = input.bytes.len();
+            match http1::parse_interim_or_final(&input.bytes, &settings.head, head.method)? {
+                Some(answer) if matches!(answer.head.status, 100 | 102..=199) => {
+                    input.bytes.advance(answer.head_bytes);
+                    relay(ctx, answer.head)?;
+                    parsed_len = 0;
+                    continue;
+                }
+                Some(answer) => {
+                    input.bytes.advance(answer.head_bytes);
+                    return Poll::Ready(Ok(answer));
+                }
+                None => {}
+            }
+        } else if input.bytes.len() >= settings.head.head_bytes_max {
+            return Poll::Ready(Err(Kind::ResponseHeadTooLarge.into()));
+        }
+        match ready!(input.poll_fill(io, cx, settings.buffer_bytes_max)) {
+            Ok(0) if input.bytes.is_empty() => return Poll::Ready(Err(closed("closed before it answered"))),
+            Ok(0) => {
+                let error = Error::new(Kind::UpstreamProtocol, "closed in the middle of the answer's head");
+                return Poll::Ready(Err(error));
+            }
+            Ok(_) => {}
+            Err(error) if input.bytes.is_empty() => return Poll::Ready(Err(closed(&error.to_string()))),
+            Err(error) => return Poll::Ready(Err(Error::new(Kind::UpstreamProtocol, error.to_string()))),
+        }
+    }
+}
+
+fn closed(why: &str) -> Error {
+    Error::new(Kind::UpstreamClosed, why.to_owned())
+}
+
+/// Hands an interim response to the server that the client is connected to.
+fn relay(ctx: &Ctx, head: crate::svc::ResponseHead) -> Result<()> {
+    let mut interim = ctx.interim.borrow_mut();
+    if interim.len() >= INTERIM_MAX {
+        return Err(Error::new(Kind::UpstreamProtocol, "too many interim responses"));
+    }
+    interim.push(head);
+    Ok(())
+}
+
+/// Makes the response: content that is here already ends the exchange with this connection at once.
+fn respond(
+    mut connection: Connection,
+    upload: Upload,
+    answer: http1::Response,
+    request: &RequestHead,
+    ctx: &Ctx,
+    settings: Settings,
+    home: Rc<dyn Home>,
+) -> Response {
+    ctx.note_answer(answer.head.version);
+    let http1::Response { head, framing, is_keep_alive, .. } = answer;
+    let head = Box::new(head);
+    if head.status == 101 {
+        let ahead = connection.input.bytes.split().freeze();
+        return Response { head, body: Body::empty(), tunnel: Some(Tunnel::new(connection.io, ahead)) };
+    }
+    let input = &mut connection.input.bytes;
+    let whole = match framing {
+        Framing::None => Some(Bytes::new()),
+        Framing::Length(length) if length <= input.len() as u64 => {
+            Some(input.split_to(length as usize).freeze())
+        }
+        _ => None,
+    };
+    // A request that is still being sent keeps the connection busy, even when nobody needs the rest.
+    let is_keep_alive = is_keep_alive && !upload.is_refused && request.upgrade.is_none();
+    match whole {
+        Some(bytes) if upload.is_done && connection.output.is_empty() => {
+            settle(connection, is_keep_alive, &*home);
+            Response { head, body: Body::full(bytes), tunnel: None }
+        }
+        whole => {
+            let state = match (whole, framing) {
+                (Some(bytes), _) => State::Whole(bytes),
+                (None, Framing::Chunked) => State::Chunked(Decoder::new(settings.chunked)),
+                (None, Framing::Length(length)) => State::Length(length),
+                (None, _) => State::Close,
+            };
+            let body =
+                Content1 { connection: Some(connection), upload, state, is_keep_alive, home, settings };
+            Response { head, body: Body::stream(body), tunnel: None }
+        }
+    }
+}
+
+/// Keeps the connection, or closes it.
+fn settle(mut connection: Connection, is_keep_alive: bool, home: &dyn Home) {
+    // Bytes behind the answer were not asked for: whatever they are, the next exchange must not take them for its own.
+    if is_keep_alive && connection.input.bytes.is_empty() {
+        connection.input.release();
+        connection.is_reused = true;
+        home.check_in(connection);
+    }
+}
+
+/// An answer's content, read from the connection as it is polled.
+struct Content1 {
+    connection: Option<Connection>,
+    upload: Upload,
+    state: State,
+    is_keep_alive: bool,
+    home: Rc<dyn Home>,
+    settings: Settings,
+}
+
+enum State {
+    /// All of it is here; only the upload still runs.
+    Whole(Bytes),
+    Length(u64),
+    Chunked(Decoder),
+    Close,
+    Done,
+}
+
+/// One step of decoding.
+enum Found {
+    Data(Bytes),
+    /// Nothing usable is buffered.
+    Nothing,
+    End(Option<crate::svc::Fields>),
+}
+
+impl Content1 {
+    fn decode(state: &mut State, input: &mut BytesMut) -> Result<Found> {
+        Ok(match state {
+            State::Whole(bytes) if bytes.is_empty() => Found::End(None),
+            State::Whole(bytes) => Found::Data(std::mem::take(bytes)),
+            State::Length(0) | State::Done => Found::End(None),
+            _ if input.is_empty() => Found::Nothing,
+            State::Length(left) => {
+                let len = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= len as u64;
+                Found::Data(input.split_to(len).freeze())
+            }
+            State::Close => Found::Data(input.split().freeze()),
+            State::Chunked(decoder) => match decoder.step(input) {
+                Ok(Step::More(used)) => {
+                    input.advance(used);
+                    Found::Nothing
+                }
+                Ok(Step::Data { skip, len }) => {
+                    input.advance(skip);
+                    Found::Data(input.split_to(len).freeze())
+                }
+                Ok(Step::End(used)) => {
+                    input.advance(used);
+                    Found::End(decoder.take_trailers())
+                }
+                Err(malformed) => return Err(Error::new(Kind::UpstreamProtocol, malformed.0)),
+            },
+        })
+    }
+
+    /// The content ended: the connection goes back, unless the request is still being sent on it.
+    fn finish(&mut self) {
+        self.state = State::Done;
+        let Some(connection) = self.connection.take() else { return };
+        let is_idle = self.upload.is_done && connection.output.is_empty();
+        settle(connection, self.is_keep_alive && is_idle, &*self.home);
+    }
+
+    /// The upstream closed: the end of the content, or a cut.
+    fn end_of_stream(&mut self) -> Option<Result<Frame>> {
+        let is_end = matches!(self.state, State::Close);
+        self.is_keep_alive = false;
+        self.finish();
+        (!is_end).then(|| Err(Error::new(Kind::ResponseIncomplete, "closed in the middle of the content")))
+    }
+}
+
+impl Source for Content1 {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            let Connection { io, input, output, .. } = connection;
+            if !self.upload.is_done || !output.is_empty() {
+                match self.upload.poll(io, output, cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Poll::Ready(Ok(())) => self.is_keep_alive &= !self.upload.is_refused,
+                    Poll::Pending => {}
+                }
+            }
+            match Content1::decode(&mut self.state, &mut input.bytes) {
+                Ok(Found::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Ok(Found::End(trailers)) => {
+                    self.finish();
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))));
+                }
+                Ok(Found::Nothing) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(input.poll_fill(io, cx, self.settings.buffer_bytes_max)) {
+                Ok(0) => return Poll::Ready(self.end_of_stream()),
+                Ok(_) => {}
+                Err(error) => {
+                    let error = Error::new(Kind::ResponseIncomplete, error.to_string());
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match &self.state {
+            State::Whole(bytes) => Some(bytes.len() as u64),
+            State::Length(left) => Some(*left),
+            State::Done => Some(0),
+            State::Chunked(_) | State::Close => None,
+        }
+    }
+
+    // A length of zero is not the end yet: the connection goes home only when the end is polled.
+    fn is_end(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+}

@@ -1,0 +1,57 @@
+//! `context`: how much context a request may carry, and whose is believed.
+//!
+//! Why: context fields decide routes and are written into every event, so their length is bounded, and a field from
+//! outside the mesh is somebody's claim. How it fails: a field over its bound is dropped and counted.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units;
+
+/// `context`: bounds of the context, and what new traces look like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Context")]
+pub struct Config {
+    /// Longest value of one context field; a longer one is dropped and counted.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub value_bytes_max: usize,
+    /// Most feature flags of one request; the rest is dropped and counted.
+    pub flags_max: usize,
+    /// Longest `tracestate` that is carried on; W3C asks for at least 512.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub tracestate_bytes_max: usize,
+    /// Longest `baggage` that is read and carried on (W3C Baggage §3.3.2: 8192).
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub baggage_bytes_max: usize,
+    /// The sampled flag of a trace that starts here.
+    pub new_trace_sampled: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            value_bytes_max: 256,
+            flags_max: 64,
+            tracestate_bytes_max: 512,
+            baggage_bytes_max: 8192,
+            new_trace_sampled: true,
+        }
+    }
+}
+
+/// Whose context fields are believed; from everybody else they are dropped (the trace is kept).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Everybody who can connect: inside the mesh.
+    #[default]
+    All,
+    /// Nobody: at the edge.
+    None,
+    /// Peers with a verified client certificate.
+    Mtls,
+}

@@ -1,0 +1,296 @@
+//! From a checked configuration to what the workers run: clusters with their discovery, tables, sockets, TLS.
+//!
+//! Everything that can fail happens here, before anything is replaced. A cluster whose configuration did not change
+//! stays the same object, so its endpoints, their load and pooled connections survive a reload; so does a listener
+//! whose address did not change.
+
+use crate::cluster::{self, Cluster};
+use crate::config::{self, Config, Loaded};
+use crate::discovery;
+use crate::identity::{ClientTls, ServerTls};
+use crate::listener;
+use crate::pipeline::metrics::Registry;
+use crate::route::{Defaults, Fallback, Table};
+use crate::stack::{Applied, Listening, Role, Traffic};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The name of the cluster that the application beside is.
+pub const APP_CLUSTER: &str = "app";
+
+/// How long `explain` waits for the endpoints of each cluster.
+const OFFLINE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Why a configuration was not applied.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is in force.
+pub struct Current {
+    /// As written, with every default.
+    pub loaded: Loaded,
+    /// The clusters by name, the app among them.
+    pub clusters: BTreeMap<String, Fed>,
+    /// The tables of both listeners.
+    pub tables: Tables,
+    sockets: Vec<(Role, SocketAddr, Arc<TcpListener>)>,
+    tls: Option<(crate::identity::config::ServerTls, Arc<ServerTls>)>,
+}
+
+/// A cluster and what feeds it.
+#[derive(Clone)]
+pub struct Fed {
+    config: cluster::Config,
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Its source; stops when the last holder drops it.
+    pub source: Arc<discovery::Running>,
+}
+
+/// The routes of both listeners.
+#[derive(Clone)]
+pub struct Tables {
+    /// Of the inbound listener.
+    pub inbound: Arc<Table>,
+    /// Of the outbound listener.
+    pub outbound: Arc<Table>,
+}
+
+/// A configuration that could be applied: what is in force then, and what the workers are given.
+pub struct Compiled {
+    /// What is in force then.
+    pub current: Current,
+    /// What the workers are given.
+    pub applied: Arc<Applied>,
+}
+
+/// Compiles `loaded`, taking over from `old` what did not change.
+///
+/// # Errors
+/// The first thing that cannot be had: a socket, a certificate, a route that does not compile.
+pub fn compile(
+    loaded: Loaded,
+    old: Option<&Current>,
+    registry: &Registry,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Compiled, Refused> {
+    let clusters = clusters(&loaded.config, old, runtime)?;
+    let tables = tables(&loaded.config, &clusters)?;
+    let tls = server_tls(&loaded.config, old)?;
+    let sockets = sockets(&loaded.config, old)?;
+    let config = &loaded.config;
+    let app = clusters.get(APP_CLUSTER).map(|fed| Arc::clone(&fed.cluster));
+    let listeners = sockets
+        .iter()
+        .map(|(role, _, socket)| {
+            let (traffic, table) = match role {
+                Role::Inbound => {
+                    let traffic = Traffic {
+                        opaque: app.clone(),
+                        protocol: config.service.app_protocol,
+                        tls: tls.as_ref().map(|(_, tls)| Arc::clone(tls)),
+                        trust: config.inbound.trust,
+                    };
+                    (traffic, &tables.inbound)
+                }
+                Role::Outbound => (outbound(None), &tables.outbound),
+                Role::Tcp(name) => {
+                    (outbound(clusters.get(name).map(|fed| Arc::clone(&fed.cluster))), &tables.outbound)
+                }
+            };
+            Listening {
+                role: role.clone(),
+                traffic,
+                table: Arc::clone(table),
+                socket: Arc::clone(socket),
+                stats: registry.connections(&role.name()),
+            }
+        })
+        .collect();
+    let applied = Arc::new(Applied {
+        listeners,
+        limits: config.limits.clone(),
+        revision: loaded.revision.as_str().into(),
+        is_new_trace_sampled: config.context.new_trace_sampled,
+        connections_max: config.limits.connections_max.unwrap_or_else(connections_auto),
+    });
+    Ok(Compiled { current: Current { loaded, clusters, tables, sockets, tls }, applied })
+}
+
+impl Current {
+    /// The bound address of each listener, by name.
+    pub fn addresses(&self) -> impl Iterator<Item = (String, SocketAddr)> {
+        self.sockets.iter().filter_map(|(role, _, socket)| Some((role.name(), socket.local_addr().ok()?)))
+    }
+
+    /// The clusters, for those who show them.
+    pub fn cluster_list(&self) -> Vec<Arc<Cluster>> {
+        self.clusters.values().map(|fed| Arc::clone(&fed.cluster)).collect()
+    }
+
+    /// Reads certificates again that changed on disk; what failed, one line each.
+    pub fn reload_certificates(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some((_, tls)) = &self.tls
+            && let Err(error) = tls.reload()
+        {
+            problems.push(format!("inbound.tls: {error}"));
+        }
+        for (name, fed) in &self.clusters {
+            if let Some(Err(error)) = fed.cluster.tls.as_ref().map(|tls| tls.reload()) {
+                problems.push(format!("clusters.{name}.tls: {error}"));
+            }
+        }
+        problems
+    }
+}
+
+fn outbound(opaque: Option<Arc<Cluster>>) -> Traffic {
+    Traffic {
+        opaque,
+        protocol: cluster::Protocol::Auto,
+        tls: None,
+        trust: crate::context::config::Trust::All, // the application beside is the one that we stand for
+    }
+}
+
+/// Half of the descriptors that the process may open: each exchange may need two.
+fn connections_auto() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes for the length of the call.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if result == 0 { usize::try_from(limit.rlim_cur / 2).unwrap_or(usize::MAX) } else { 512 }
+}
+
+fn clusters(
+    config: &Config,
+    old: Option<&Current>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<BTreeMap<String, Fed>, Refused> {
+    let mut clusters = BTreeMap::new();
+    for (name, cluster) in &config.clusters {
+        clusters.insert(name.clone(), fed(name, cluster, old, runtime)?);
+    }
+    if let Some(app) = &config.service.app {
+        let own = cluster::Config {
+            endpoints: vec![app.clone().into()],
+            protocol: config.service.app_protocol,
+            ..cluster::Config::default()
+        };
+        clusters.insert(APP_CLUSTER.into(), fed(APP_CLUSTER, &own, old, runtime)?);
+    }
+    Ok(clusters)
+}
+
+fn fed(
+    name: &str,
+    config: &cluster::Config,
+    old: Option<&Current>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Fed, Refused> {
+    if let Some(same) = old.and_then(|old| old.clusters.get(name)).filter(|fed| fed.config == *config) {
+        return Ok(same.clone());
+    }
+    let settings = cluster::Settings {
+        protocol: config.protocol,
+        policy: config.balance.policy,
+        connect_timeout: config.connect_timeout,
+        idle_timeout: config.idle_timeout,
+    };
+    let tls = match &config.tls {
+        None => None,
+        Some(tls) => {
+            let loaded = ClientTls::load(tls, Path::new("."));
+            Some(Arc::new(loaded.map_err(|error| Refused(format!("clusters.{name}.tls: {error}")))?))
+        }
+    };
+    let cluster = Arc::new(Cluster::new(name, settings, tls));
+    let source = discovery::start(config, Arc::clone(&cluster), Path::new("."), runtime);
+    Ok(Fed { config: config.clone(), cluster, source: Arc::new(source) })
+}
+
+/// Compiles the routes of both listeners.
+///
+/// # Errors
+/// Every route that does not compile.
+pub fn tables(config: &Config, clusters: &BTreeMap<String, Fed>) -> Result<Tables, Refused> {
+    let find = |name: &str| clusters.get(name).map(|fed| Arc::clone(&fed.cluster));
+    let request_timeout = config.limits.request_timeout;
+    let inbound = match find(APP_CLUSTER) {
+        Some(app) => Fallback::App(app),
+        None => Fallback::None,
+    };
+    let named = clusters.iter().filter(|(name, _)| config.clusters.contains_key(*name));
+    let outbound = Fallback::ClusterByHost(named.map(|(_, fed)| Arc::clone(&fed.cluster)).collect());
+    let compile = |routes: &[crate::route::config::Route], fallback| {
+        Table::compile(routes, &find, Defaults { request_timeout, fallback })
+            .map(Arc::new)
+            .map_err(|error| Refused(error.to_string()))
+    };
+    Ok(Tables {
+        inbound: compile(&config.inbound.routes, inbound)?,
+        outbound: compile(&config.outbound.routes, outbound)?,
+    })
+}
+
+fn server_tls(
+    config: &Config,
+    old: Option<&Current>,
+) -> Result<Option<(crate::identity::config::ServerTls, Arc<ServerTls>)>, Refused> {
+    let Some(wanted) = &config.inbound.tls else { return Ok(None) };
+    if let Some((_, tls)) = old.and_then(|old| old.tls.as_ref()).filter(|(config, _)| config == wanted) {
+        return Ok(Some((wanted.clone(), Arc::clone(tls))));
+    }
+    let tls =
+        ServerTls::load(wanted, Path::new(".")).map_err(|error| Refused(format!("inbound.tls: {error}")))?;
+    Ok(Some((wanted.clone(), Arc::new(tls))))
+}
+
+fn sockets(
+    config: &Config,
+    old: Option<&Current>,
+) -> Result<Vec<(Role, SocketAddr, Arc<TcpListener>)>, Refused> {
+    let mut wanted = Vec::new();
+    wanted.extend(config.inbound.address.map(|address| (Role::Inbound, address)));
+    wanted.extend(config.outbound.address.map(|address| (Role::Outbound, address)));
+    wanted.extend(config.outbound.tcp.iter().map(|tcp| (Role::Tcp(tcp.cluster.clone()), tcp.address)));
+    wanted
+        .into_iter()
+        .map(|(role, address)| {
+            let same = old.and_then(|old| old.sockets.iter().find(|(r, a, _)| *r == role && *a == address));
+            let socket = match same {
+                Some((_, _, socket)) => Arc::clone(socket),
+                None => Arc::new(listener::bind(address).map_err(|error| Refused(error.to_string()))?),
+            };
+            Ok((role, address, socket))
+        })
+        .collect()
+}
+
+/// The tables of a configuration that does not run: nothing is bound, discovery has a moment to answer.
+///
+/// # Errors
+/// What does not compile.
+pub fn offline(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Tables, String> {
+    let clusters = clusters(config, None, runtime.handle()).map_err(|refused| refused.to_string())?;
+    runtime.block_on(async {
+        for fed in clusters.values() {
+            let _ = tokio::time::timeout(OFFLINE_WAIT, fed.source.first()).await;
+        }
+    });
+    tables(config, &clusters).map_err(|refused| refused.to_string())
+}
+
+/// The routes as the admin API shows them.
+pub(super) fn routes_document(config: &config::Config) -> serde_json::Value {
+    serde_json::json!({ "inbound": config.inbound.routes, "outbound": config.outbound.routes })
+}

@@ -1,0 +1,258 @@
+//! What is in force, and how it is replaced: on SIGHUP, when the file changes, or not at all.
+
+use super::compile::{Compiled, Current, Refused, compile, routes_document};
+use super::explain::{Question, explain};
+use crate::admin;
+use crate::config::{self, Loaded};
+use crate::drain;
+use crate::identity::Stamp;
+use crate::pipeline::Emitter;
+use crate::pipeline::metrics::Registry;
+use crate::stack::Handle;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::Notify;
+
+/// How often files are looked at: configuration and certificates.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A function that sets the log level.
+pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// The control side of a running proxy.
+#[derive(Clone)]
+pub struct Control(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    file: Option<PathBuf>,
+    registry: Arc<Registry>,
+    events: Emitter,
+    signal: drain::Signal,
+    drain_asked: Notify,
+    set_log_level: SetLogLevel,
+}
+
+struct State {
+    current: Current,
+    workers: Vec<Handle>,
+    snapshot: admin::Snapshot,
+    stamp: Option<Stamp>,
+    certificate_problems: Vec<String>,
+}
+
+/// What a control side is made of.
+pub struct Start {
+    /// The configuration's file; `None` when it came from flags.
+    pub file: Option<PathBuf>,
+    /// What is in force at start.
+    pub current: Current,
+    /// The workers that run it.
+    pub workers: Vec<Handle>,
+    /// Metrics.
+    pub registry: Arc<Registry>,
+    /// Where changes are put on record.
+    pub events: Emitter,
+    /// The drain signal.
+    pub signal: drain::Signal,
+    /// Sets the log level.
+    pub set_log_level: SetLogLevel,
+}
+
+impl Control {
+    /// Takes over what was started.
+    pub fn new(start: Start) -> Control {
+        let snapshot = snapshot(&start.current);
+        let stamp = start.file.as_deref().and_then(|file| Stamp::of_path(file).ok());
+        start.registry.config_applied(&start.current.loaded.revision, start.current.cluster_list());
+        Control(Arc::new(Inner {
+            state: Mutex::new(State {
+                current: start.current,
+                workers: start.workers,
+                snapshot,
+                stamp,
+                certificate_problems: Vec::new(),
+            }),
+            file: start.file,
+            registry: start.registry,
+            events: start.events,
+            signal: start.signal,
+            drain_asked: Notify::new(),
+            set_log_level: start.set_log_level,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; if something ever does, the state is still the last whole one.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Loads the file again and applies it, whole or not at all.
+    pub fn reload(&self, runtime: &tokio::runtime::Handle) {
+        let Some(file) = &self.0.file else {
+            tracing::info!("there is no configuration file to read again: the configuration came from flags");
+            return;
+        };
+        // Before the file is read: a change during the reading is seen at the next look.
+        let stamp = Stamp::of_path(file).ok();
+        let result = config::load(file)
+            .map_err(|problems| Refused(problems.to_string()))
+            .and_then(|loaded| self.apply(loaded, runtime));
+        self.state().stamp = stamp;
+        if let Err(refused) = result {
+            self.refused(&refused);
+        }
+    }
+
+    fn apply(&self, loaded: Loaded, runtime: &tokio::runtime::Handle) -> Result<(), Refused> {
+        let mut state = self.state();
+        if loaded.revision == state.current.loaded.revision {
+            state.snapshot.refused = None;
+            return Ok(());
+        }
+        unchangeable(&state.current.loaded.config, &loaded.config)?;
+        let Compiled { current, applied } = compile(loaded, Some(&state.current), &self.0.registry, runtime)?;
+        for worker in &state.workers {
+            worker.apply(&applied);
+        }
+        let before: Vec<_> = state.current.addresses().collect();
+        for (listener, address) in current.addresses().filter(|address| !before.contains(address)) {
+            tracing::info!(listener, %address, "listening");
+        }
+        state.snapshot = snapshot(&current);
+        self.0.registry.config_applied(&current.loaded.revision, current.cluster_list());
+        let revision = current.loaded.revision.clone();
+        state.current = current;
+        drop(state);
+        tracing::info!(revision, "configuration applied");
+        self.0.events.emit(
+            "sidelight/config/1",
+            json!({ "sidelight.config.revision": revision, "sidelight.config.outcome": "applied" }),
+        );
+        Ok(())
+    }
+
+    fn refused(&self, refused: &Refused) {
+        let reason = refused.to_string();
+        self.0.registry.config_refused();
+        let revision = {
+            let mut state = self.state();
+            state.snapshot.refused =
+                Some(admin::Refused { at: SystemTime::now(), reason: reason.as_str().into() });
+            state.current.loaded.revision.clone()
+        };
+        tracing::error!(reason, revision, "configuration refused; the old one stays");
+        self.0.events.emit(
+            "sidelight/config/1",
+            json!({ "sidelight.config.revision": revision, "sidelight.config.outcome": "refused", "sidelight.cause": reason }),
+        );
+    }
+
+    /// Watches the configuration file and the certificates, for as long as the process runs.
+    pub async fn watch(&self, runtime: tokio::runtime::Handle) {
+        let mut interval = tokio::time::interval(WATCH_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            if self.has_file_changed() {
+                self.reload(&runtime);
+            }
+            self.reload_certificates();
+        }
+    }
+
+    fn has_file_changed(&self) -> bool {
+        let Some(file) = &self.0.file else { return false };
+        // A file that is gone for a moment is one that is being replaced.
+        let Ok(stamp) = Stamp::of_path(file) else { return false };
+        self.state().stamp.as_ref() != Some(&stamp)
+    }
+
+    fn reload_certificates(&self) {
+        let mut state = self.state();
+        let problems = state.current.reload_certificates();
+        for problem in problems.iter().filter(|problem| !state.certificate_problems.contains(problem)) {
+            tracing::error!(problem, "a changed certificate was not taken; the old one stays");
+        }
+        state.certificate_problems = problems;
+    }
+
+    /// Completes when somebody asks over the admin API to drain.
+    pub async fn drain_asked(&self) {
+        self.0.drain_asked.notified().await;
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> Vec<Handle> {
+        self.state().workers.clone()
+    }
+
+    /// The sources of the clusters, to wait for their first answer.
+    pub fn sources(&self) -> Vec<(String, Arc<crate::discovery::Running>)> {
+        let state = self.state();
+        state.current.clusters.iter().map(|(name, fed)| (name.clone(), Arc::clone(&fed.source))).collect()
+    }
+
+    /// How long draining may take.
+    pub fn drain_timeout(&self) -> Duration {
+        self.state().current.loaded.config.limits.drain_timeout
+    }
+
+    /// The configuration's file.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+}
+
+impl admin::Control for Control {
+    fn snapshot(&self) -> admin::Snapshot {
+        self.state().snapshot.clone()
+    }
+
+    fn drain(&self) -> bool {
+        let is_first = !self.0.signal.is_draining();
+        self.0.drain_asked.notify_one();
+        is_first
+    }
+
+    fn explain(&self, question: &Value) -> Result<Value, String> {
+        let question: Question =
+            serde_json::from_value(question.clone()).map_err(|error| format!("the question: {error}"))?;
+        let explanation = explain(&self.state().current.tables, &question)?;
+        serde_json::to_value(explanation).map_err(|error| error.to_string())
+    }
+
+    fn set_log_level(&self, level: &str) -> Result<(), String> {
+        (self.0.set_log_level)(level)
+    }
+}
+
+/// What a reload cannot change, because it is decided when the process starts.
+fn unchangeable(old: &config::Config, new: &config::Config) -> Result<(), Refused> {
+    let changed = [
+        ("workers", old.workers != new.workers),
+        ("service.name", old.service.name != new.service.name),
+        ("pipeline", old.pipeline != new.pipeline),
+        ("admin", old.admin != new.admin),
+        ("telemetry", old.telemetry != new.telemetry),
+    ];
+    match changed.iter().find(|(_, is_changed)| *is_changed) {
+        Some((key, _)) => Err(Refused(format!("{key} changed; that needs a restart"))),
+        None => Ok(()),
+    }
+}
+
+fn snapshot(current: &Current) -> admin::Snapshot {
+    let config = &current.loaded.config;
+    admin::Snapshot {
+        revision: current.loaded.revision.as_str().into(),
+        loaded_at: SystemTime::now(),
+        yaml: config::to_yaml(config).into(),
+        json: Arc::new(serde_json::to_value(config).unwrap_or_default()),
+        refused: None,
+        clusters: current.cluster_list(),
+        routes: Arc::new(routes_document(config)),
+    }
+}

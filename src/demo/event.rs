@@ -1,0 +1,54 @@
+//! The sidecars' event files, as anybody could read them.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// One event.
+#[derive(Clone, Debug)]
+pub(super) struct Event(Value);
+
+impl Event {
+    /// The text of a field; empty when it is absent.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The number of a field; 0 when it is absent.
+    pub(super) fn number(&self, name: &str) -> u64 {
+        self.0.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// The milliseconds of a field; 0 when it is absent.
+    pub(super) fn millis(&self, name: &str) -> f64 {
+        self.0.get(name).and_then(Value::as_f64).unwrap_or(0.0)
+    }
+
+    /// Whether it is an inbound exchange.
+    pub(super) fn is_inbound(&self) -> bool {
+        self.text("sidelight.direction") == "inbound"
+    }
+
+    /// The feature flags, separated by commas.
+    pub(super) fn flags(&self) -> String {
+        let flags = self.0.get("flags").and_then(Value::as_array);
+        flags.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The exchanges in a file, in the order in which they ended. A file that is not there has none; a line that is not
+/// JSON is one that is being written.
+pub(super) fn exchanges(file: &Path) -> Vec<Event> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["schema"] == "sidelight/exchange/1")
+        .map(Event)
+        .collect()
+}
+
+/// The middle of a list of durations, in milliseconds; 0 for none.
+pub(super) fn median(mut millis: Vec<f64>) -> f64 {
+    millis.sort_by(f64::total_cmp);
+    millis.get(millis.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,184 @@
+//! The exchange: one request and its answer, and the record of all that was decided about it.
+//!
+//! [`Exchange`] is what every layer is given, [`Response`] what it gives back. Both carry, or lead to, the
+//! [`Recorder`]: layers write what they decide there, and nowhere else. When the exchange ends, exactly once, the
+//! record goes to the worker's [`Sink`]; spans, metrics, the access log and the graph are derived from it.
+
+mod policy;
+mod record;
+mod recorder;
+mod service;
+mod sink;
+
+pub use policy::{Edits, PathRewrite, Policy, RetryOn, Rewrite};
+pub use record::{Direction, Outcome, ParentSource, Phase, Record, Text};
+pub use recorder::{Guard, Recorder};
+pub use service::{Hook, HookFuture, HookLayer, HookService};
+pub use sink::{NoSink, Sink};
+
+use crate::cluster::{Cluster, Picked};
+use crate::error::Error;
+use crate::svc::{Body, Io, RequestHead, ResponseHead, Timer};
+use bytes::Bytes;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A request on its way through the stack.
+pub struct Exchange {
+    /// What the client asked, as edited so far.
+    pub head: Box<RequestHead>,
+    /// The request's content.
+    pub body: Body,
+    /// Everything else.
+    pub ctx: Ctx,
+}
+
+/// An answer on its way back.
+pub struct Response {
+    /// Status and fields.
+    pub head: Box<ResponseHead>,
+    /// The answer's content.
+    pub body: Body,
+    /// The upstream's byte stream after a successful upgrade (101, or 2xx to an extended CONNECT).
+    pub tunnel: Option<Tunnel>,
+}
+
+/// A byte stream to splice with the client's.
+pub struct Tunnel {
+    /// The upstream's stream.
+    pub io: Box<dyn crate::svc::Stream>,
+    /// What the upstream sent right behind its head.
+    pub ahead: Bytes,
+}
+
+/// What accompanies an exchange through the layers: cheap to clone, one thread.
+#[derive(Clone)]
+pub struct Ctx(Rc<State>);
+
+/// The fields of [`Ctx`].
+pub struct State {
+    /// Where every layer writes.
+    pub recorder: Recorder,
+    /// The connection that the request came on.
+    pub connection: Rc<Connection>,
+    /// What the route decided; empty before routing.
+    pub policy: RefCell<Option<Arc<Policy>>>,
+    /// Where the route sends it; empty before routing.
+    pub cluster: RefCell<Option<Arc<Cluster>>>,
+    /// The endpoint of the current attempt.
+    pub picked: RefCell<Option<Picked>>,
+    /// Endpoints that earlier attempts used, not to be picked again if there is another.
+    pub tried: RefCell<Vec<u64>>,
+    /// When the current attempt began.
+    pub attempt_started: Cell<Option<Instant>>,
+    /// When the head of the current attempt's answer came.
+    pub answered: Cell<Option<Instant>>,
+    /// When the whole exchange must have been answered.
+    pub deadline: Cell<Option<Instant>>,
+    /// Head and content of an attempt that failed in a way that may be repeated.
+    pub unsent: RefCell<Option<(Box<RequestHead>, Body)>>,
+    /// Interim responses that the upstream sent, for the server to relay.
+    pub interim: RefCell<Vec<ResponseHead>>,
+    /// Whether the client waits for 100 (Continue) before it sends content.
+    pub expects_continue: Cell<bool>,
+    /// What the codec found wrong with the request. The context layer raises it, so that what is refused before it is
+    /// understood still has ids, an answer and an event like everything else.
+    pub refused: RefCell<Option<Error>>,
+}
+
+impl std::ops::Deref for Ctx {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl Ctx {
+    /// The state of a new exchange.
+    pub fn new(recorder: Recorder, connection: Rc<Connection>) -> Ctx {
+        Ctx(Rc::new(State {
+            recorder,
+            connection,
+            policy: RefCell::new(None),
+            cluster: RefCell::new(None),
+            picked: RefCell::new(None),
+            tried: RefCell::new(Vec::new()),
+            attempt_started: Cell::new(None),
+            answered: Cell::new(None),
+            deadline: Cell::new(None),
+            unsent: RefCell::new(None),
+            interim: RefCell::new(Vec::new()),
+            expects_continue: Cell::new(false),
+            refused: RefCell::new(None),
+        }))
+    }
+
+    /// Notes that the head of the upstream's answer is here.
+    pub fn note_answer(&self, version: crate::svc::Version) {
+        let now = Instant::now();
+        self.answered.set(Some(now));
+        let mut record = self.recorder.edit();
+        record.upstream_first_byte = Some(now.saturating_duration_since(record.started));
+        record.upstream_version = Some(version);
+    }
+
+    /// The route's settings, or the defaults before routing.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.borrow().clone()
+    }
+
+    /// Where the route sends it.
+    pub fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.borrow().clone()
+    }
+}
+
+/// What is the same for every exchange of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Which side of the application this listener is on.
+    pub direction: Direction,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address that it connected to.
+    pub local: SocketAddr,
+    /// Whether TLS protects it.
+    pub is_tls: bool,
+    /// The client's verified identity (a SPIFFE id or the certificate's subject), with mutual TLS.
+    pub identity: Option<Arc<str>>,
+    /// Whether context fields from this peer are believed.
+    pub is_trusted: bool,
+}
+
+impl Response {
+    /// An answer with a head and content.
+    pub fn new(head: ResponseHead, body: Body) -> Response {
+        Response { head: Box::new(head), body, tunnel: None }
+    }
+}
+
+impl Tunnel {
+    /// A tunnel over an upstream HTTP/1.1 connection.
+    pub fn new(io: Io, ahead: Bytes) -> Tunnel {
+        Tunnel { io: Box::new(io), ahead }
+    }
+}
+
+/// Waits until `deadline`, or for ever without one.
+pub fn poll_deadline(
+    timer: &mut Timer,
+    cx: &mut std::task::Context<'_>,
+    deadline: Option<Instant>,
+) -> std::task::Poll<()> {
+    match deadline {
+        Some(deadline) => timer.poll(cx, deadline),
+        None => std::task::Poll::Pending,
+    }
+}
+
+/// What layers give back.
+pub type Answer = Result<Response, Error>;

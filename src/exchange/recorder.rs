@@ -1,0 +1,115 @@
+//! The one place that layers write to, and the guard that makes the end of an exchange certain.
+
+use super::{Connection, Phase, Record, Sink};
+use crate::error::{Error, Kind};
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// A handle to the record of an exchange that is under way.
+#[derive(Clone)]
+pub struct Recorder(Rc<Inner>);
+
+struct Inner {
+    record: RefCell<Option<Box<Record>>>,
+    sink: Rc<dyn Sink>,
+}
+
+/// Ends the exchange when it is dropped, whatever the reason: end of content, cancellation, timeout or panic.
+///
+/// The codec that serves the client owns it. What it did not say by then is told by [`Record::phase`].
+pub struct Guard {
+    recorder: Recorder,
+}
+
+impl Recorder {
+    /// Starts a record at `now`.
+    pub fn start(sink: &Rc<dyn Sink>, connection: &Connection, now: Instant) -> (Recorder, Guard) {
+        let mut record = sink.spare();
+        record.direction = connection.direction;
+        record.started = now;
+        record.started_at = wall_clock(now);
+        record.peer = Some(connection.peer);
+        record.is_tls = connection.is_tls;
+        record.identity.clone_from(&connection.identity);
+        let recorder = Recorder(Rc::new(Inner { record: RefCell::new(Some(record)), sink: sink.clone() }));
+        let guard = Guard { recorder: recorder.clone() };
+        (recorder, guard)
+    }
+
+    /// The record, to write to. Not held across calls into other layers.
+    #[inline]
+    pub fn edit(&self) -> RefMut<'_, Record> {
+        // Once the exchange has ended, what a late layer still writes goes into a record that nobody reads.
+        RefMut::map(self.0.record.borrow_mut(), |record| &mut **record.get_or_insert_default())
+    }
+
+    /// Notes what went wrong. The first cause is the cause; what follows from it does not replace it.
+    pub fn fail(&self, error: &Error) {
+        let mut record = self.edit();
+        if record.cause.is_none() {
+            record.cause = Some(error.kind());
+            record.detail.clear();
+            record.detail.push_str(error.detail());
+        }
+    }
+
+    /// Forgets a cause that a retry made good.
+    pub fn forgive(&self) {
+        let mut record = self.edit();
+        record.cause = None;
+        record.detail.clear();
+    }
+}
+
+thread_local! {
+    /// One moment on both clocks, for the thread.
+    static CLOCKS: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+}
+
+/// `now` on the wall clock, which is asked once a second: a step of it is followed with that delay.
+fn wall_clock(now: Instant) -> SystemTime {
+    CLOCKS.with(|clocks| match clocks.get() {
+        Some((then, wall)) if now >= then && now.duration_since(then) < Duration::from_secs(1) => {
+            wall + now.duration_since(then)
+        }
+        _ => {
+            let wall = SystemTime::now();
+            clocks.set(Some((now, wall)));
+            wall
+        }
+    })
+}
+
+impl Guard {
+    /// The record's handle.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// The answer was sent in whole.
+    pub fn complete(self) {
+        self.recorder.edit().phase = Phase::Done;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let inner = &self.recorder.0;
+        // A layer that panicked may have held the record; then it is lost to us, but `Internal` was logged.
+        let Ok(mut slot) = inner.record.try_borrow_mut() else { return };
+        let Some(mut record) = slot.take() else { return };
+        drop(slot);
+        record.duration = record.started.elapsed();
+        if record.phase != Phase::Done && record.cause.is_none() {
+            let kind = if std::thread::panicking() { Kind::Internal } else { Kind::ClientGone };
+            record.cause = Some(kind);
+        }
+        if record.phase == Phase::Request && record.cause == Some(Kind::ClientGone) {
+            // Nobody was there to be answered; the status is logged as nginx and others do.
+            record.status = Kind::ClientGone.answer().status;
+        }
+        inner.sink.exchange(record);
+    }
+}

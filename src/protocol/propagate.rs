@@ -1,0 +1,287 @@
+//! The context layer: reads who a request is for, makes what is missing, and writes what goes on.
+//!
+//! Position: outermost, so that even a request that is refused at once has ids in its answer and its event. Reading
+//! before hop-by-hop fields are stripped is safe because nominating a context field in `Connection` is refused.
+//! What it decides goes into the record; routing reads it there. It writes in the same step, because no later layer can
+//! change a context field: `headers` in a configuration may not name one.
+//!
+//! How it fails: a malformed field is dropped and counted, never repaired; from a peer that is not trusted all fields
+//! but the trace are dropped; a malformed `traceparent` restarts the trace (W3C Trace Context level 2, §4.3).
+
+use crate::context::fields::{Field, RequestType, merge};
+use crate::context::traceparent::Received;
+use crate::context::{Rng, TraceParent, baggage, ids, tracestate};
+use crate::error::Result;
+use crate::exchange::{Direction, Exchange, Hook, ParentSource, Record, Response, Text};
+use crate::svc::{Fields, Known};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Propagate {
+    state: Rc<RefCell<State>>,
+    settings: Rc<Settings>,
+}
+
+/// What a configuration says about contexts.
+struct Settings {
+    revision: Option<Arc<str>>,
+    is_new_trace_sampled: bool,
+}
+
+struct State {
+    rng: Rng,
+    /// Scratch for a baggage or tracestate value; kept to save the allocation.
+    scratch: Vec<u8>,
+    decoded: Vec<u8>,
+}
+
+/// The fields in the order of [`Field`], with the header that carries each.
+const CARRIERS: [(Field, Known); 5] = [
+    (Field::UserId, Known::XUserId),
+    (Field::AccountId, Known::XAccountId),
+    (Field::License, Known::XLicense),
+    (Field::RequestType, Known::XRequestType),
+    (Field::Flags, Known::XFeatureFlags),
+];
+
+impl Propagate {
+    /// A layer whose ids come from `rng`: one for each worker, seeded by the operating system.
+    pub fn new(rng: Rng) -> Propagate {
+        Propagate {
+            state: Rc::new(RefCell::new(State { rng, scratch: Vec::new(), decoded: Vec::new() })),
+            settings: Rc::new(Settings { revision: None, is_new_trace_sampled: true }),
+        }
+    }
+
+    /// The same layer for another configuration: `revision` goes into every event.
+    pub fn configured(&self, revision: Arc<str>, is_new_trace_sampled: bool) -> Propagate {
+        let settings = Rc::new(Settings { revision: Some(revision), is_new_trace_sampled });
+        Propagate { state: Rc::clone(&self.state), settings }
+    }
+}
+
+impl Hook for Propagate {
+    fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
+        let state = &mut *self.state.borrow_mut();
+        let is_trusted =
+            exchange.ctx.connection.is_trusted || exchange.ctx.connection.direction == Direction::Outbound;
+        let record = &mut *exchange.ctx.recorder.edit();
+        let fields = &mut exchange.head.fields;
+        record.revision.clone_from(&self.settings.revision);
+        state.trace(fields, record, self.settings.is_new_trace_sampled);
+        state.request_id(fields, record);
+        state.business(fields, record, is_trusted);
+        match exchange.ctx.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+}
+
+impl State {
+    /// The trace: continued, or started where there is none.
+    fn trace(&mut self, fields: &mut Fields, record: &mut Record, is_new_sampled: bool) {
+        let span_id = ids::span_id(&mut self.rng);
+        let received = match fields.get(Known::Traceparent) {
+            None => Received::Absent,
+            first => {
+                Received::from_headers(first, if fields.is_repeated(Known::Traceparent) { 2 } else { 1 })
+            }
+        };
+        if let Received::Valid(parent) = received {
+            record.parent_id = Some(parent.parent_id);
+            record.parent_source = ParentSource::Header;
+            record.trace = parent.child(span_id);
+            if fields.has(Known::Tracestate) {
+                self.tracestate(fields);
+            }
+        } else {
+            record.context_dropped += u32::from(received != Received::Absent);
+            record.trace = TraceParent::root(&mut self.rng, span_id, is_new_sampled);
+            fields.remove(Known::Tracestate);
+        }
+        fields.overwrite(Known::Traceparent, &record.trace.to_bytes());
+    }
+
+    /// Foreign members go on byte for byte; a list that is malformed does not.
+    fn tracestate(&mut self, fields: &mut Fields) {
+        self.scratch.clear();
+        match tracestate::accept(fields.all(Known::Tracestate), &mut self.scratch) {
+            tracestate::Outcome::Accepted { .. } => {
+                let is_as_it_came = !fields.is_repeated(Known::Tracestate)
+                    && fields.get(Known::Tracestate) == Some(self.scratch.as_slice());
+                if !is_as_it_came {
+                    fields.set(Known::Tracestate, &self.scratch);
+                }
+            }
+            tracestate::Outcome::Empty | tracestate::Outcome::Invalid => {
+                fields.remove(Known::Tracestate);
+            }
+        }
+    }
+
+    /// The request id, kept when it is valid: it is never rewritten inside the mesh.
+    fn request_id(&mut self, fields: &mut Fields, record: &mut Record) {
+        let received = fields
+            .get(Known::XRequestId)
+            .filter(|value| Field::RequestId.is_valid(value) && !fields.is_repeated(Known::XRequestId));
+        if let Some(value) = received {
+            record.request_id = record.store(value);
+            return;
+        }
+        record.context_dropped += u32::from(fields.has(Known::XRequestId));
+        let mut id = [0; ids::REQUEST_ID_BYTES];
+        let since = record.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        ids::write_request_id(&mut id, since.as_millis() as u64, &mut self.rng);
+        record.request_id = record.store(&id);
+        fields.set(Known::XRequestId, &id);
+    }
+
+    /// User, account, license, request type and flags, from both carriers into both.
+    fn business(&mut self, fields: &mut Fields, record: &mut Record, is_trusted: bool) {
+        let has_baggage = fields.has(Known::Baggage);
+        if !has_baggage && CARRIERS.iter().all(|(_, known)| !fields.has(*known)) {
+            return;
+        }
+        let found =
+            if has_baggage { baggage::find(fields.all(Known::Baggage)) } else { baggage::Found::default() };
+        // What goes into the record and the carriers; spans, because the fields are edited while they are used.
+        let mut values: [Option<Text>; CARRIERS.len()] = [None; CARRIERS.len()];
+        let mut rewrite: [bool; CARRIERS.len()] = [false; CARRIERS.len()];
+        for (index, (field, known)) in CARRIERS.into_iter().enumerate() {
+            let plain = fields.get(known);
+            let in_baggage = found.raw(field).map(|raw| baggage::decode(raw, &mut self.decoded));
+            if plain.is_none() && in_baggage.is_none() {
+                continue;
+            }
+            if !is_trusted {
+                record.context_dropped += 1;
+                rewrite[index] = plain.is_some();
+                continue;
+            }
+            // Twice is ambiguous: the application might read the other one.
+            let is_repeated = fields.is_repeated(known);
+            let merged = merge(field, plain.filter(|_| !is_repeated), in_baggage);
+            record.context_dropped += u32::from(merged.invalid || is_repeated);
+            record.context_disagreed += u32::from(merged.disagreement);
+            values[index] = merged.value.map(|(value, _)| record.store(value));
+            rewrite[index] = is_repeated || merged.value.map(|(value, _)| value) != plain;
+        }
+        let changes_baggage = values.iter().any(Option::is_some) || !found.is_empty();
+        if changes_baggage {
+            self.write_baggage(fields, record, &values);
+        }
+        for (index, (field, known)) in CARRIERS.into_iter().enumerate() {
+            match values[index] {
+                Some(value) if rewrite[index] => fields.set(known, record.text(value)),
+                None if rewrite[index] => {
+                    fields.remove(known);
+                }
+                _ => {}
+            }
+            let value = values[index].unwrap_or_default();
+            match field {
+                Field::UserId => record.user_id = value,
+                Field::AccountId => record.account_id = value,
+                Field::License => record.license = value,
+                Field::Flags => record.flags = value,
+                Field::RequestType => {
+                    record.request_type = RequestType::parse(record.text(value)).unwrap_or_default();
+                }
+                Field::RequestId => {}
+            }
+        }
+    }
+
+    fn write_baggage(&mut self, fields: &mut Fields, record: &Record, values: &[Option<Text>]) {
+        self.scratch.clear();
+        let ours = CARRIERS
+            .iter()
+            .zip(values)
+            .filter_map(|((field, _), value)| Some((*field, record.text((*value)?))));
+        baggage::write(fields.all(Known::Baggage), ours, &mut self.scratch);
+        if self.scratch.is_empty() {
+            fields.remove(Known::Baggage);
+        } else {
+            fields.set(Known::Baggage, &self.scratch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(list: &[(&str, &str)], is_trusted: bool) -> (Fields, Record) {
+        let mut fields = Fields::new();
+        for (name, value) in list {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        let mut record = Record::new();
+        let mut state = State { rng: Rng::new(1), scratch: Vec::new(), decoded: Vec::new() };
+        state.trace(&mut fields, &mut record, true);
+        state.request_id(&mut fields, &mut record);
+        state.business(&mut fields, &mut record, is_trusted);
+        (fields, record)
+    }
+
+    fn get(fields: &Fields, known: Known) -> Option<String> {
+        fields.get(known).map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    #[test]
+    fn a_request_without_context_gets_a_trace_and_an_id_and_nothing_else() {
+        let (fields, record) = run(&[], true);
+        assert_eq!(get(&fields, Known::Traceparent).unwrap().len(), 55);
+        assert_eq!(get(&fields, Known::XRequestId).unwrap().len(), 36);
+        assert_eq!(fields.len(), 2);
+        assert_eq!(record.parent_id, None);
+        assert!(record.trace.is_sampled());
+    }
+
+    #[test]
+    fn a_trace_is_continued_with_a_span_of_our_own() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let (fields, record) = run(&[("traceparent", parent), ("tracestate", "a=1,b=2")], true);
+        let ours = get(&fields, Known::Traceparent).unwrap();
+        assert!(ours.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && ours != parent);
+        assert_eq!(record.parent_id, Some([0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]));
+        assert_eq!(get(&fields, Known::Tracestate).as_deref(), Some("a=1,b=2"));
+        let (fields, record) = run(&[("traceparent", "00-zz"), ("tracestate", "a=1")], true);
+        assert_eq!((record.parent_id, get(&fields, Known::Tracestate)), (None, None));
+    }
+
+    #[test]
+    fn both_carriers_are_read_and_written_and_the_plain_one_wins() {
+        let list = [("x-account-id", "a1"), ("baggage", "account.id=a2,user.id=u%201x,other=1")];
+        let (fields, record) = run(&list, true);
+        assert_eq!(record.text(record.account_id), b"a1");
+        assert_eq!(record.context_disagreed, 1);
+        let baggage = get(&fields, Known::Baggage).unwrap();
+        assert!(baggage.contains("account.id=a1") && baggage.contains("other=1"), "{baggage}");
+        let (fields, record) = run(&[("baggage", "license=gold,request.type=TRACE")], true);
+        assert_eq!(get(&fields, Known::XLicense).as_deref(), Some("gold"));
+        assert_eq!(record.request_type, RequestType::Trace);
+    }
+
+    #[test]
+    fn an_untrusted_peer_keeps_its_trace_and_loses_its_fields() {
+        let list = [("x-account-id", "a1"), ("baggage", "user.id=u,other=1"), ("x-license", "gold")];
+        let (fields, record) = run(&list, false);
+        assert!(record.account_id.is_empty() && record.user_id.is_empty() && record.license.is_empty());
+        assert_eq!(record.context_dropped, 3);
+        assert_eq!(get(&fields, Known::Baggage).as_deref(), Some("other=1"));
+        assert_eq!((get(&fields, Known::XAccountId), get(&fields, Known::XLicense)), (None, None));
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_is_believed_neither_time() {
+        let (fields, record) = run(&[("x-account-id", "a1"), ("x-account-id", "a2")], true);
+        assert!(record.account_id.is_empty());
+        assert_eq!((get(&fields, Known::XAccountId), record.context_dropped), (None, 1));
+    }
+}

@@ -1,0 +1,145 @@
+//! The answers that sidelight makes itself: beyond this layer there is no error.
+//!
+//! Every [`Kind`] becomes the row of its table: status, RFC 9209 `Proxy-Status`, an RFC 9457 problem document, and for
+//! gRPC a trailers-only answer. Header, event and metric say the same cause because they read the same row. The detail
+//! stays in the event: it may name addresses that are none of the caller's business.
+
+use crate::error::{Error, Kind};
+use crate::exchange::{Answer, Ctx, Exchange, Phase, Recorder, Response};
+use crate::svc::{Body, Known, ResponseHead};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tower::{Layer, Service};
+
+/// Turns errors into answers. Outermost of all layers that can fail.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RespondLayer;
+
+impl<S> Layer<S> for RespondLayer {
+    type Service = Respond<S>;
+
+    fn layer(&self, inner: S) -> Respond<S> {
+        Respond { inner }
+    }
+}
+
+/// See [`RespondLayer`].
+#[derive(Clone, Debug)]
+pub struct Respond<S> {
+    inner: S,
+}
+
+impl<S> Service<Exchange> for Respond<S>
+where
+    S: Service<Exchange, Response = Response, Error = Error>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = RespondFuture<S::Future>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(())) // inner layers are always ready; load_shed and concurrency stand outside
+    }
+
+    fn call(&mut self, exchange: Exchange) -> Self::Future {
+        let ctx = exchange.ctx.clone();
+        RespondFuture { ctx, inner: self.inner.call(exchange) }
+    }
+}
+
+/// The future of [`Respond`].
+pub struct RespondFuture<F> {
+    ctx: Ctx,
+    inner: F,
+}
+
+impl<F: Future<Output = Answer>> Future for RespondFuture<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `inner` is structurally pinned: polled in place, never moved; there is no Drop impl.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let answer = ready!(unsafe { Pin::new_unchecked(&mut this.inner) }.poll(cx));
+        Poll::Ready(Ok(finish(answer, &this.ctx.recorder)))
+    }
+}
+
+fn finish(answer: Answer, recorder: &Recorder) -> Response {
+    match answer {
+        Ok(response) => {
+            let mut record = recorder.edit();
+            record.status = response.head.status;
+            record.grpc_status = grpc_status(response.head.fields.get(Known::GrpcStatus));
+            response
+        }
+        Err(error) => answer_error(&error, recorder),
+    }
+}
+
+/// The number of a `grpc-status` field.
+pub fn grpc_status(value: Option<&[u8]>) -> Option<u8> {
+    std::str::from_utf8(value?).ok()?.parse().ok()
+}
+
+/// The answer to an error; notes it in the record.
+pub fn answer_error(error: &Error, recorder: &Recorder) -> Response {
+    recorder.fail(error);
+    let mut record = recorder.edit();
+    let answer = error.kind().answer();
+    let is_grpc = record.is_grpc;
+    let mut head = ResponseHead::new(if is_grpc { 200 } else { answer.status });
+    let fields = &mut head.fields;
+    if record.phase == Phase::Head {
+        record.phase = Phase::Request;
+    }
+    record.status = head.status;
+    if !record.request_id.is_empty() {
+        fields.set(Known::XRequestId, record.text(record.request_id));
+    }
+    let proxy_status = format!("sidelight; error={}; details=\"{}\"", answer.token, answer.cause);
+    fields.set(Known::ProxyStatus, proxy_status.as_bytes());
+    if error.kind() == Kind::MethodRefused {
+        fields.push(b"allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+    }
+    if is_grpc {
+        record.grpc_status = Some(answer.grpc);
+        fields.set(Known::ContentType, b"application/grpc");
+        fields.set(Known::GrpcStatus, answer.grpc.to_string().as_bytes());
+        fields.set(Known::GrpcMessage, percent_encode(&format!("sidelight: {}", answer.title)).as_bytes());
+        return Response::new(head, Body::empty());
+    }
+    fields.set(Known::ContentType, b"application/problem+json");
+    let problem = problem(&answer, head.status, record.text(record.request_id));
+    Response::new(head, Body::from(problem))
+}
+
+fn problem(answer: &crate::error::Answer, status: u16, request_id: &[u8]) -> Vec<u8> {
+    let document = serde_json::json!({
+        "type": format!("urn:sidelight:problem:{}", answer.cause),
+        "title": answer.title,
+        "status": status,
+        "detail": format!("sidelight answered in place of the service: {}.", answer.cause.replace('_', " ")),
+        "cause": answer.cause,
+        "instance": String::from_utf8_lossy(request_id),
+    });
+    let mut text = document.to_string().into_bytes();
+    text.push(b'\n');
+    text
+}
+
+/// Percent-encoding of `grpc-message` (gRPC over HTTP/2, "Responses").
+fn percent_encode(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
+            out.push(byte as char);
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,177 @@
+//! Moving bytes between two streams: opaque TCP, and tunnels after an upgrade.
+//!
+//! Each direction ends on its own: the end of one side's stream is passed on as the end of the other's (half-close),
+//! and the other direction goes on. Buffers are held only while they have something in them.
+
+use crate::error::{Error, Kind};
+use crate::exchange::Recorder;
+use crate::svc::{Input, Output, Timer};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// What a splice moved, and why it ended.
+#[derive(Debug, Default)]
+pub struct Moved {
+    /// From the client to the upstream.
+    pub received_bytes: u64,
+    /// From the upstream to the client.
+    pub sent_bytes: u64,
+    /// Why it ended before both sides were done.
+    pub error: Option<Error>,
+}
+
+impl Moved {
+    /// Writes the counts, and the failure if there is one, into the record.
+    pub fn record(&self, recorder: &Recorder) {
+        if let Some(error) = &self.error {
+            recorder.fail(error);
+        }
+        let mut record = recorder.edit();
+        record.request_bytes += self.received_bytes;
+        record.response_bytes += self.sent_bytes;
+    }
+}
+
+/// One direction.
+struct Half {
+    input: Input,
+    output: Output,
+    is_read: bool,
+    is_done: bool,
+    bytes: u64,
+}
+
+impl Half {
+    fn new(ahead: Bytes) -> Half {
+        Half { input: Input::new(ahead), output: Output::default(), is_read: false, is_done: false, bytes: 0 }
+    }
+
+    /// Moves what can be moved; `Ok(true)` when something was.
+    fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>) -> io::Result<bool>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut has_moved = false;
+        while !self.is_done {
+            if !self.input.bytes.is_empty() && self.output.has_room() {
+                let data = self.input.bytes.split().freeze();
+                self.bytes += data.len() as u64;
+                self.output.push(data);
+            }
+            match self.output.poll_flush(to, cx) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(has_moved),
+            }
+            if self.is_read {
+                match Pin::new(&mut *to).poll_shutdown(cx) {
+                    Poll::Ready(_) => self.is_done = true,
+                    Poll::Pending => return Ok(has_moved),
+                }
+                continue;
+            }
+            match self.input.poll_fill(from, cx, READ_BYTES_MAX) {
+                Poll::Ready(Ok(0)) => self.is_read = true,
+                Poll::Ready(Ok(_)) => has_moved = true,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    return Ok(has_moved);
+                }
+            }
+        }
+        Ok(has_moved)
+    }
+}
+
+/// Moves bytes between `client` and `upstream` until both directions ended, one failed, or nothing moved for
+/// `idle_timeout`. The aheads are sent first.
+pub async fn run<C, U>(
+    client: &mut C,
+    client_ahead: Bytes,
+    upstream: &mut U,
+    upstream_ahead: Bytes,
+    idle_timeout: Option<Duration>,
+) -> Moved
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut up, mut down) = (Half::new(client_ahead), Half::new(upstream_ahead));
+    let mut timer = Timer::new();
+    let mut deadline = None;
+    let error = poll_fn(|cx| {
+        let moved_up = match up.poll(client, upstream, cx) {
+            Ok(moved) => moved,
+            Err(error) => return Poll::Ready(Some(Error::new(Kind::ClientGone, error.to_string()))),
+        };
+        let moved_down = match down.poll(upstream, client, cx) {
+            Ok(moved) => moved,
+            Err(error) => return Poll::Ready(Some(Error::new(Kind::UpstreamClosed, error.to_string()))),
+        };
+        if up.is_done && down.is_done {
+            return Poll::Ready(None);
+        }
+        let Some(timeout) = idle_timeout else { return Poll::Pending };
+        if moved_up || moved_down {
+            deadline = None;
+        }
+        let until = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+        match timer.poll(cx, until) {
+            Poll::Ready(()) => {
+                Poll::Ready(Some(Error::new(Kind::ResponseBodyTimeout, "the tunnel was idle")))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    Moved { received_bytes: up.bytes, sent_bytes: down.bytes, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn both_directions_end_on_their_own() {
+        let (mut client, mut near) = tokio::io::duplex(16);
+        let (mut far, mut server) = tokio::io::duplex(16);
+        let splice = run(&mut near, Bytes::from_static(b"ahead "), &mut far, Bytes::new(), None);
+        let client_side = async {
+            client.write_all(b"request, longer than the pipe").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let server_side = async {
+            let mut request = String::new();
+            server.read_to_string(&mut request).await.unwrap();
+            server.write_all(b"an answer after the end of the request").await.unwrap();
+            drop(server);
+            request
+        };
+        let (moved, answer, request) = tokio::join!(splice, client_side, server_side);
+        assert_eq!(request, "ahead request, longer than the pipe");
+        assert_eq!(answer, "an answer after the end of the request");
+        assert!(moved.error.is_none());
+        assert_eq!((moved.received_bytes, moved.sent_bytes), (35, 38));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_it() {
+        let (_client, mut near) = tokio::io::duplex(16);
+        let (mut far, _server) = tokio::io::duplex(16);
+        let idle = Some(Duration::from_secs(60));
+        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), idle).await;
+        assert_eq!(moved.error.map(|error| error.kind()), Some(Kind::ResponseBodyTimeout));
+    }
+}

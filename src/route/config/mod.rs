@@ -1,0 +1,113 @@
+//! `routes`: which requests, where to, and under which terms. The first match wins.
+//!
+//! How it fails: a route that cannot work (no action, two actions, a cluster that does not exist, a pattern that does
+//! not compile) is refused by `check`, before any traffic meets it.
+
+mod action;
+mod edit;
+mod matching;
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use action::{Redirect, RedirectScheme, Respond, Sticky, Weighted};
+pub use edit::{Edits, HeaderEdits, RegexRewrite, Rewrite};
+pub use matching::{ContextMatch, Match, PathMatch, RequestType, StringMatch};
+
+use crate::units::Timeout;
+
+/// One route. Exactly one of `cluster`, `split`, `redirect` and `respond`; inbound, a route with none goes to the app.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// Name in events and metrics; empty: its position, as in `outbound[2]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Which requests; absent: all.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// The cluster that gets the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Clusters by weight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<Weighted>,
+    /// Requests with the same value of this context field go to the same cluster of `split`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Answers with a redirection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Answers at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond: Option<Respond>,
+    /// How long it may take.
+    #[serde(skip_serializing_if = "Timeouts::is_default")]
+    pub timeout: Timeouts,
+    /// When to try again; absent: 2 times, only where nothing was sent or the upstream refused the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Changes of the path and host that the upstream sees.
+    #[serde(skip_serializing_if = "Rewrite::is_default")]
+    pub rewrite: Rewrite,
+    /// Changes of header fields.
+    #[serde(skip_serializing_if = "HeaderEdits::is_default")]
+    pub headers: HeaderEdits,
+}
+
+/// `timeout` of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// The whole exchange, retries included (else 504); absent: `limits.request_timeout`; `none` for streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Timeout>,
+    /// One attempt, up to the response's head; absent: bounded by `request` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try: Option<Timeout>,
+}
+
+impl Timeouts {
+    /// Whether nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Timeouts::default()
+    }
+
+    /// The time for the whole exchange, `limit` where the route says nothing.
+    pub fn request_or(&self, limit: Option<Duration>) -> Option<Duration> {
+        self.request.map_or(limit, Timeout::duration)
+    }
+}
+
+/// `retry` of a route. What may have reached the upstream is tried again only for idempotent methods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Further attempts after the first; 0: none.
+    #[schemars(range(max = 10))]
+    pub limit: u32,
+    /// Which failures.
+    pub on: Vec<RetryOn>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { limit: 2, on: vec![RetryOn::ConnectFailure, RetryOn::RefusedStream] }
+    }
+}
+
+/// A failure that may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// No connection: nothing was sent.
+    ConnectFailure,
+    /// The upstream refused the stream (REFUSED_STREAM, GOAWAY) or closed an idle connection: nothing was processed.
+    RefusedStream,
+    /// The connection broke before a response; idempotent methods only.
+    Reset,
+    /// 502, 503 or 504 from the upstream, or its per-try timeout; idempotent methods only.
+    GatewayError,
+}

@@ -1,0 +1,153 @@
+//! Message content: one concrete type for every layer and codec.
+
+use super::Fields;
+use crate::error::{Error, Result};
+use bytes::Bytes;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A piece of content.
+#[derive(Debug)]
+pub enum Frame {
+    /// Some bytes, never none.
+    Data(Bytes),
+    /// The trailer section; nothing follows it.
+    Trailers(Fields),
+}
+
+/// Something that content streams from: a connection.
+///
+/// Dropping a source that has not ended cancels what feeds it.
+pub trait Source {
+    /// The next frame; `None` at the end. Not called again after the end or an error.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>>;
+
+    /// How many bytes are still to come, where the message says so.
+    fn length(&self) -> Option<u64>;
+
+    /// Whether the next frame is certainly `None`.
+    fn is_end(&self) -> bool {
+        self.length() == Some(0)
+    }
+}
+
+/// The content of a message.
+#[derive(Default)]
+pub struct Body(Kind);
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Box<dyn Source>),
+}
+
+impl Body {
+    /// No content.
+    pub const fn empty() -> Body {
+        Body(Kind::Empty)
+    }
+
+    /// Content that is here.
+    pub fn full(bytes: Bytes) -> Body {
+        if bytes.is_empty() { Body::empty() } else { Body(Kind::Full(bytes)) }
+    }
+
+    /// Content that streams.
+    pub fn stream(source: impl Source + 'static) -> Body {
+        Body(Kind::Stream(Box::new(source)))
+    }
+
+    /// The next frame; `None` at the end, and again after it.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
+        let frame = match &mut self.0 {
+            Kind::Empty => return Poll::Ready(None),
+            Kind::Full(bytes) => Some(Ok(Frame::Data(std::mem::take(bytes)))),
+            Kind::Stream(source) => match source.poll_frame(cx) {
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Poll::Ready(end) => end,
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        // Data of a full body, the end, an error or trailers: nothing follows any of them.
+        self.0 = Kind::Empty;
+        Poll::Ready(frame)
+    }
+
+    /// The next frame, as a future.
+    pub async fn frame(&mut self) -> Option<Result<Frame>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// How many bytes are still to come, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::Empty => Some(0),
+            Kind::Full(bytes) => Some(bytes.len() as u64),
+            Kind::Stream(source) => source.length(),
+        }
+    }
+
+    /// Whether there is certainly nothing more.
+    pub fn is_end(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Full(_) => false,
+            Kind::Stream(source) => source.is_end(),
+        }
+    }
+
+    /// Whether it could be sent twice as it is: it is here in whole.
+    pub fn is_replayable(&self) -> bool {
+        matches!(self.0, Kind::Empty | Kind::Full(_))
+    }
+
+    /// A copy of content that is here in whole; `None` when it streams.
+    pub fn replay(&self) -> Option<Body> {
+        match &self.0 {
+            Kind::Empty => Some(Body::empty()),
+            Kind::Full(bytes) => Some(Body::full(bytes.clone())),
+            Kind::Stream(_) => None,
+        }
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Body {
+        Body::full(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Body {
+        Body::full(Bytes::from(bytes))
+    }
+}
+
+/// At hyper's boundary, for HTTP/2: trailers become a map there.
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
+        let frame = std::task::ready!(Body::poll_frame(self.get_mut(), cx));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| match frame {
+                Frame::Data(data) => http_body::Frame::data(data),
+                Frame::Trailers(fields) => http_body::Frame::trailers(super::http2::map_from(&fields)),
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_end()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.length().map_or_else(http_body::SizeHint::default, http_body::SizeHint::with_exact)
+    }
+}
