@@ -1,12 +1,13 @@
 //! The life of the process: start everything, say where it listens, run the application beside, drain, and say what
 //! was cut.
 
+mod admin;
 mod child;
 mod log;
 
 pub use log::init as init_log;
 
-use crate::admin::{self, Pending, Readiness};
+use crate::admin::{self as admin_api, Pending, Readiness};
 use crate::config::Loaded;
 use crate::control::{Compiled, Control, Start, compile};
 use crate::drain;
@@ -171,29 +172,29 @@ fn serve_admin(
     readiness: &Arc<Readiness>,
     pipeline: &Pipeline,
     loaded: &Loaded,
-    admin_config: &admin::config::Admin,
-    telemetry: &admin::config::Telemetry,
-) -> Result<Arc<admin::State>, StartError> {
-    let state = Arc::new(admin::State {
+    admin_config: &admin_api::config::Admin,
+    telemetry: &admin_api::config::Telemetry,
+) -> Result<Arc<admin_api::State>, StartError> {
+    let state = Arc::new(admin_api::State {
         service: service_of(loaded),
-        control: Box::new(control.clone()),
+        control: Box::new(admin::Bridge(control.clone())),
         readiness: Arc::clone(readiness),
         metrics: Arc::clone(pipeline.registry()),
         events: pipeline.emitter(),
         token_file: admin_config.token_file.clone(),
     });
     let wanted = [
-        (admin_config.address, admin::Role::Admin, "admin"),
-        (telemetry.address, admin::Role::Telemetry, "telemetry"),
+        (admin_config.address, admin_api::Role::Admin, "admin"),
+        (telemetry.address, admin_api::Role::Telemetry, "telemetry"),
     ];
     for (address, role, name) in wanted {
         let Some(address) = address else { continue };
-        let listener = admin::bind(&admin::Address::Tcp(address), role)
+        let listener = admin_api::bind(&admin_api::Address::Tcp(address), role)
             .map_err(|error| StartError { message: format!("{name}: {error}"), exit: 1 })?;
         if let Some(address) = listener.address() {
             tracing::info!(listener = name, %address, "listening");
         }
-        tokio::spawn(admin::serve(listener, Arc::clone(&state)));
+        tokio::spawn(admin_api::serve(listener, Arc::clone(&state)));
     }
     Ok(state)
 }
@@ -270,7 +271,7 @@ struct Life {
     signal: drain::Signal,
     runtime: tokio::runtime::Handle,
     readiness: Arc<Readiness>,
-    draining: Arc<admin::State>,
+    draining: Arc<admin_api::State>,
 }
 
 impl Life {

@@ -103,8 +103,6 @@ pub struct Config {
     pub connections_per_endpoint_max: usize,
     /// Idle connections kept to one endpoint, by one worker.
     pub idle_connections_per_endpoint_max: usize,
-    /// Requests that wait for a connection to one endpoint, of one worker (else 503).
-    pub pending_per_endpoint_max: usize,
     /// Read and write buffer of one connection, for large bodies.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
@@ -144,7 +142,6 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(30),
             connections_per_endpoint_max: 1024,
             idle_connections_per_endpoint_max: 128,
-            pending_per_endpoint_max: 1024,
             buffer_bytes_max: 256 << 10,
             retry_body_bytes_max: 64 << 10,
             http2: Http2::default(),

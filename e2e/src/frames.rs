@@ -4,7 +4,7 @@
 //! the test's. What the other side sends is kept for each stream.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use crate::hpack::{self, Decoder, Pair};
 use crate::wire::{Fault, Wire};
@@ -234,8 +234,8 @@ impl Peer {
     ///
     /// # Errors
     /// Something other than the preface came.
-    pub fn accept(stream: TcpStream, pairs: &[(u16, u32)]) -> Result<Self, Fault> {
-        let mut peer = Peer::over(Wire::new(stream));
+    pub fn accept(wire: Wire, pairs: &[(u16, u32)]) -> Result<Self, Fault> {
+        let mut peer = Peer::over(wire);
         let mut preface = Vec::new();
         peer.wire.exact(PREFACE.len() as u64, "preface", &mut preface)?;
         if preface != PREFACE {

@@ -1,12 +1,11 @@
 //! An HTTP/2 server made of raw frames: the test says what happens on each connection.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::frames::{Peer, data, headers};
+use crate::frames::{Peer, Stream, data, headers};
+use crate::raw_server::RawServer;
 
 /// Pooled connections may idle for a whole test.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -14,74 +13,64 @@ const IDLE_MAX: Duration = Duration::from_secs(120);
 /// The server; it accepts no more when dropped.
 #[derive(Debug)]
 pub struct Http2Server {
-    address: SocketAddr,
-    stopped: Arc<AtomicBool>,
-    connections: Arc<AtomicUsize>,
+    server: RawServer,
+    received: Arc<Mutex<Vec<Stream>>>,
 }
 
 impl Http2Server {
     /// Starts; `serve` runs in a thread of its own for each connection, which is numbered from 0.
-    ///
-    /// # Panics
-    /// When loopback has no port left.
     pub fn start(serve: impl Fn(&mut Peer, usize) + Send + Sync + 'static) -> Self {
         Http2Server::with_settings(&[], serve)
     }
 
     /// The same with other SETTINGS.
-    ///
-    /// # Panics
-    /// When loopback has no port left.
     pub fn with_settings(
         settings: &'static [(u16, u32)],
         serve: impl Fn(&mut Peer, usize) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind on loopback");
-        let address = listener.local_addr().expect("own address");
-        let (stopped, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (flag, count, serve) = (stopped.clone(), connections.clone(), Arc::new(serve));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if flag.load(Ordering::SeqCst) {
-                    return;
-                }
-                let number = count.fetch_add(1, Ordering::SeqCst);
-                let serve = serve.clone();
-                thread::spawn(move || {
-                    if let Ok(mut peer) = Peer::accept(stream, settings) {
-                        peer.wire().set_patience(IDLE_MAX);
-                        serve(&mut peer, number);
-                    }
-                });
+        let server = RawServer::start(move |wire, number| {
+            if let Ok(mut peer) = Peer::accept(wire, settings) {
+                peer.wire().set_patience(IDLE_MAX);
+                serve(&mut peer, number);
             }
         });
-        Http2Server { address, stopped, connections }
+        Http2Server { server, received: Arc::default() }
+    }
+
+    /// A server that reads each request whole, keeps it, and lets `reply` answer it, one after the other.
+    pub fn answering(reply: impl Fn(&mut Peer, u32, &Stream) + Send + Sync + 'static) -> Self {
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let kept = received.clone();
+        let mut server = Http2Server::start(move |peer, _| {
+            while let Ok(Some(stream)) = peer.next_head() {
+                let Ok(request) = peer.finish(stream) else { return };
+                reply(peer, stream, &request);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                peer.forget(stream);
+            }
+        });
+        server.received = received;
+        server
     }
 
     /// A server that answers every request with 200 and `{"ok":true}`.
     pub fn plain() -> Self {
-        Http2Server::start(|peer, _| {
-            while let Ok(Some(stream)) = peer.next_head() {
-                answer(peer, stream);
-            }
-        })
+        Http2Server::answering(|peer, stream, _| answer(peer, stream))
+    }
+
+    /// The requests that [`Http2Server::answering`] received since the last call.
+    pub fn take(&self) -> Vec<Stream> {
+        std::mem::take(&mut *self.received.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// How many connections it has accepted.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Http2Server {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address); // wakes the acceptor, which then sees the flag
+        self.server.connections()
     }
 }
 

@@ -199,7 +199,7 @@ impl Drop for Sidelight {
 }
 
 /// A field of a log line, which the JSON format keeps under `fields` or at the top.
-fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
+pub fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
     line.pointer(&format!("/fields/{name}")).unwrap_or(&line[name])
 }
 
@@ -217,7 +217,7 @@ fn collect(stderr: ChildStderr, log: Arc<Mutex<Vec<Value>>>) {
 ///
 /// # Panics
 /// When it cannot be built.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY
         .get_or_init(|| {

@@ -198,7 +198,7 @@ fn what_goes_wrong_within_an_answer() {
 fn an_endpoint_at_its_limit() {
     let backend = StrictBackend::start();
     backend.script("/held", Script(vec![Step::ReadBody, Step::AwaitHangUp]));
-    let limits = "connections_per_endpoint_max: 1\npending_per_endpoint_max: 0\nhalf_close_grace: 1ms";
+    let limits = "connections_per_endpoint_max: 1\nhalf_close_grace: 1ms";
     let proxy = Sidelight::start(&Setup::app(backend.address()).section("limits", limits));
     let mut holder = RawClient::connect(proxy.inbound());
     holder.send(get("/held", ""));

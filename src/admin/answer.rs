@@ -7,8 +7,10 @@ use super::request::{Refusal, Request};
 use super::server::Role;
 use super::{State, page, token, view};
 use crate::pipeline::metrics::Format;
+use crate::protocol::date;
 use serde_json::{Value, json};
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 /// The schema of the event that puts a change on record.
 const AUDIT: &str = "sidelight/audit/1";
@@ -229,12 +231,13 @@ impl Answer {
     /// The whole message; without content for HEAD.
     pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\
+            "HTTP/1.1 {} {}\r\ndate: {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\
              cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-frame-options: DENY\r\n\
              referrer-policy: no-referrer\r\n\
              content-security-policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'\r\n",
             self.status,
             reason(self.status),
+            date::with(Instant::now(), |date| String::from_utf8_lossy(date).into_owned()),
             self.content_type,
             self.content.len(),
         );

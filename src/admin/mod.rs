@@ -23,13 +23,12 @@ mod view;
 pub use readiness::{Pending, Readiness};
 pub use server::{Address, Listener, Role, bind, serve};
 
-use crate::cluster::Cluster;
+pub use crate::control::{Refusal as Refused, Snapshot};
 use crate::pipeline::metrics::Registry;
 use crate::pipeline::{Emitter, Service};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What the proxy offers to those who watch it. Called on the control runtime; must not block.
 pub trait Control: Send + Sync + 'static {
@@ -50,34 +49,6 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// The text says what is wrong with the level.
     fn set_log_level(&self, level: &str) -> Result<(), String>;
-}
-
-/// The configuration in force.
-#[derive(Clone)]
-pub struct Snapshot {
-    /// Its revision.
-    pub revision: Arc<str>,
-    /// When it came into force.
-    pub loaded_at: SystemTime,
-    /// The configuration with all defaults, as YAML.
-    pub yaml: Arc<str>,
-    /// The same as JSON.
-    pub json: Arc<Value>,
-    /// Why the last reload was refused, and when; `None` when it was not.
-    pub refused: Option<Refused>,
-    /// The clusters, in the order to show them.
-    pub clusters: Vec<Arc<Cluster>>,
-    /// The routes of both directions, in the order in which they are tried.
-    pub routes: Arc<Value>,
-}
-
-/// A configuration that was refused.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// When.
-    pub at: SystemTime,
-    /// Why.
-    pub reason: Arc<str>,
 }
 
 /// All that the handlers read.

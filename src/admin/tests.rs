@@ -1,7 +1,7 @@
 //! The admin API over real sockets.
 
 use super::*;
-use crate::cluster::{Policy, Protocol, Settings, Target};
+use crate::cluster::{Cluster, Policy, Protocol, Settings, Target};
 use crate::error::Kind;
 use crate::exchange::{Record, Sink};
 use crate::pipeline::{Config, Pipeline, WorkerSink};

@@ -1,6 +1,7 @@
 //! The command line. Exit status: 0 ok, 1 failed, 2 usage, 64 configuration refused.
 
 mod check;
+mod demo;
 mod explain;
 mod run;
 
@@ -38,6 +39,9 @@ enum Command {
     /// Say which route, cluster and endpoint a request would get, and why
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Run a small mesh on loopback, and tell what was observed
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::Demo),
 }
 
 /// How results are printed.
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Schema => print(&format!("{:#}", crate::config::schema())),
         Command::Explain(explain) => explain.execute(),
+        Command::Demo(demo) => demo.execute(),
     }
 }
 

@@ -24,6 +24,20 @@ pub struct TcpDial {
     pub keepalive_time: Option<Duration>,
     /// How often it repeats.
     pub keepalive_interval: Duration,
+    /// After how many without an answer the connection is given up.
+    pub keepalive_probes: u32,
+}
+
+impl TcpDial {
+    /// Sets keep-alive as configured. Some containers forbid the option; a connection works without it.
+    pub fn keep_alive(&self, stream: &TcpStream) {
+        let Some(time) = self.keepalive_time else { return };
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(time)
+            .with_interval(self.keepalive_interval)
+            .with_retries(self.keepalive_probes);
+        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    }
 }
 
 impl Dial for TcpDial {
@@ -32,12 +46,7 @@ impl Dial for TcpDial {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            if let Some(time) = settings.keepalive_time {
-                let keepalive =
-                    socket2::TcpKeepalive::new().with_time(time).with_interval(settings.keepalive_interval);
-                // Some containers forbid the option; the connection works without it.
-                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-            }
+            settings.keep_alive(&stream);
             Ok(Io::Plain(Socket::tcp(stream)))
         })
     }

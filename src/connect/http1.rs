@@ -199,7 +199,7 @@ pub async fn send(
         Err(error) => {
             let error = grade(error, &connection, before);
             if error.replay() != Replay::Never
-                && let Some(body) = replay_body
+                && let Some(body) = replay_body.filter(Body::is_intact)
             {
                 *ctx.unsent.borrow_mut() = Some((head, body));
             }

@@ -159,7 +159,7 @@ pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Res
         Err(mut error) => {
             let unsent = error.take_message();
             let error = grade(error.error(), unsent.is_some());
-            let body = unsent.map(http::Request::into_body).or(replay_body);
+            let body = unsent.map(http::Request::into_body).or(replay_body.filter(Body::is_intact));
             if error.replay() != Replay::Never
                 && let Some(body) = body
             {

@@ -98,6 +98,10 @@ impl Inner {
             let started = ctx.attempt_started.get().unwrap_or(record.started);
             record.queue = record.queue.or(Some(started.saturating_duration_since(record.started)));
         }
+        if endpoint.address == ctx.connection.local {
+            let detail = format!("endpoint {} is the listener that the request came to", endpoint.address);
+            return Err(Error::new(Kind::LoopDetected, detail));
+        }
         let pool = self.pools.of(endpoint.id, self.settings.idle_max, cluster.settings.idle_timeout);
         let wanted = Wanted::of(&exchange.head, &cluster);
         if let Some(carrier) = self.pooled(&pool, wanted) {

@@ -13,17 +13,11 @@ use crate::units;
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Context")]
 pub struct Config {
-    /// Longest value of one context field; a longer one is dropped and counted.
-    #[serde(with = "units::size")]
-    #[schemars(with = "units::SizeText")]
-    pub value_bytes_max: usize,
-    /// Most feature flags of one request; the rest is dropped and counted.
-    pub flags_max: usize,
-    /// Longest `tracestate` that is carried on; W3C asks for at least 512.
+    /// Longest `tracestate` that is carried on; whole members are left out beyond it (W3C asks for at least 512 bytes).
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub tracestate_bytes_max: usize,
-    /// Longest `baggage` that is read and carried on (W3C Baggage §3.3.2: 8192).
+    /// Longest `baggage` that is carried on; whole members are left out beyond it (W3C Baggage §3.3.2: 8192).
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub baggage_bytes_max: usize,
@@ -33,13 +27,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            value_bytes_max: 256,
-            flags_max: 64,
-            tracestate_bytes_max: 512,
-            baggage_bytes_max: 8192,
-            new_trace_sampled: true,
-        }
+        Config { tracestate_bytes_max: 16 << 10, baggage_bytes_max: 8192, new_trace_sampled: true }
     }
 }
 

@@ -120,7 +120,7 @@ pub fn compile(
         listeners,
         limits: config.limits.clone(),
         revision: loaded.revision.as_str().into(),
-        is_new_trace_sampled: config.context.new_trace_sampled,
+        context: config.context.clone(),
         connections_max: config.limits.connections_max.unwrap_or_else(connections_auto),
     });
     Ok(Compiled { current: Current { loaded, clusters, tables, sockets, tls }, applied })

@@ -1,8 +1,8 @@
 //! What is in force, and how it is replaced: on SIGHUP, when the file changes, or not at all.
 
-use super::compile::{Compiled, Current, Refused, compile, routes_document};
+use super::compile::{Compiled, Current, Refused, compile};
 use super::explain::{Question, explain};
-use crate::admin;
+use super::snapshot::{Refusal, Snapshot};
 use crate::config::{self, Loaded};
 use crate::drain;
 use crate::identity::Stamp;
@@ -38,7 +38,7 @@ struct Inner {
 struct State {
     current: Current,
     workers: Vec<Handle>,
-    snapshot: admin::Snapshot,
+    snapshot: Snapshot,
     stamp: Option<Stamp>,
     certificate_problems: Vec<String>,
 }
@@ -64,7 +64,7 @@ pub struct Start {
 impl Control {
     /// Takes over what was started.
     pub fn new(start: Start) -> Control {
-        let snapshot = snapshot(&start.current);
+        let snapshot = Snapshot::of(&start.current);
         let stamp = start.file.as_deref().and_then(|file| Stamp::of_path(file).ok());
         start.registry.config_applied(&start.current.loaded.revision, start.current.cluster_list());
         Control(Arc::new(Inner {
@@ -121,7 +121,7 @@ impl Control {
         for (listener, address) in current.addresses().filter(|address| !before.contains(address)) {
             tracing::info!(listener, %address, "listening");
         }
-        state.snapshot = snapshot(&current);
+        state.snapshot = Snapshot::of(&current);
         self.0.registry.config_applied(&current.loaded.revision, current.cluster_list());
         let revision = current.loaded.revision.clone();
         state.current = current;
@@ -139,8 +139,7 @@ impl Control {
         self.0.registry.config_refused();
         let revision = {
             let mut state = self.state();
-            state.snapshot.refused =
-                Some(admin::Refused { at: SystemTime::now(), reason: reason.as_str().into() });
+            state.snapshot.refused = Some(Refusal { at: SystemTime::now(), reason: reason.as_str().into() });
             state.current.loaded.revision.clone()
         };
         tracing::error!(reason, revision, "configuration refused; the old one stays");
@@ -206,25 +205,35 @@ impl Control {
     }
 }
 
-impl admin::Control for Control {
-    fn snapshot(&self) -> admin::Snapshot {
+impl Control {
+    /// What is in force.
+    pub fn snapshot(&self) -> Snapshot {
         self.state().snapshot.clone()
     }
 
-    fn drain(&self) -> bool {
+    /// Asks to drain; `false` when it had begun before.
+    pub fn ask_to_drain(&self) -> bool {
         let is_first = !self.0.signal.is_draining();
         self.0.drain_asked.notify_one();
         is_first
     }
 
-    fn explain(&self, question: &Value) -> Result<Value, String> {
+    /// Answers a question about routes, as JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the question.
+    pub fn explain(&self, question: &Value) -> Result<Value, String> {
         let question: Question =
             serde_json::from_value(question.clone()).map_err(|error| format!("the question: {error}"))?;
         let explanation = explain(&self.state().current.tables, &question)?;
         serde_json::to_value(explanation).map_err(|error| error.to_string())
     }
 
-    fn set_log_level(&self, level: &str) -> Result<(), String> {
+    /// Sets the level of the proxy's own log.
+    ///
+    /// # Errors
+    /// What is wrong with the level.
+    pub fn set_log_level(&self, level: &str) -> Result<(), String> {
         (self.0.set_log_level)(level)
     }
 }
@@ -241,18 +250,5 @@ fn unchangeable(old: &config::Config, new: &config::Config) -> Result<(), Refuse
     match changed.iter().find(|(_, is_changed)| *is_changed) {
         Some((key, _)) => Err(Refused(format!("{key} changed; that needs a restart"))),
         None => Ok(()),
-    }
-}
-
-fn snapshot(current: &Current) -> admin::Snapshot {
-    let config = &current.loaded.config;
-    admin::Snapshot {
-        revision: current.loaded.revision.as_str().into(),
-        loaded_at: SystemTime::now(),
-        yaml: config::to_yaml(config).into(),
-        json: Arc::new(serde_json::to_value(config).unwrap_or_default()),
-        refused: None,
-        clusters: current.cluster_list(),
-        routes: Arc::new(routes_document(config)),
     }
 }

@@ -66,7 +66,13 @@ impl Mesh {
             ("payments-gold", mesh.inbound(&["gold-1", "gold-2"])?),
             ("payments-standard", mesh.inbound(&["standard-1", "standard-2"])?),
         ];
-        mesh.add(stage, "checkout", "checkout", Role::Checkout, &Calls { routes: CHECKOUT_ROUTES, clusters })?;
+        mesh.add(
+            stage,
+            "checkout",
+            "checkout",
+            Role::Checkout,
+            &Calls { routes: CHECKOUT_ROUTES, clusters },
+        )?;
         let clusters = vec![("checkout", mesh.inbound(&["checkout"])?)];
         mesh.add(stage, "storefront", "storefront", Role::Storefront, &Calls { routes: "", clusters })?;
         mesh.nodes.rotate_right(2);
@@ -75,7 +81,12 @@ impl Mesh {
     }
 
     fn add(
-        &mut self, stage: &Stage, name: &'static str, service_name: &'static str, role: Role, calls: &Calls,
+        &mut self,
+        stage: &Stage,
+        name: &'static str,
+        service_name: &'static str,
+        role: Role,
+        calls: &Calls,
     ) -> Result<(), String> {
         let service = Service::start(name, role).map_err(|error| format!("{name}: {error}"))?;
         let config = calls.configuration(service_name, name, &service);

@@ -91,7 +91,10 @@ pub(super) struct Sidecar {
 impl Sidecar {
     /// Writes the configuration into `directory`, starts the sidecar and waits until it is ready.
     pub(super) fn start(
-        name: &str, config: &str, directory: &Path, processes: &Processes,
+        name: &str,
+        config: &str,
+        directory: &Path,
+        processes: &Processes,
     ) -> Result<Sidecar, String> {
         let file = directory.join(format!("{name}.yaml"));
         let events = directory.join(format!("{name}.events.ndjson"));

@@ -24,11 +24,8 @@ impl Stage {
     pub(super) fn set() -> Result<Stage, String> {
         let directory = std::env::temp_dir().join(format!("sidelight-demo-{}", std::process::id()));
         std::fs::create_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let stage = Stage {
-            directory,
-            processes: Processes::default(),
-            exit: Arc::new(AtomicU8::new(INTERRUPTED)),
-        };
+        let stage =
+            Stage { directory, processes: Processes::default(), exit: Arc::new(AtomicU8::new(INTERRUPTED)) };
         stage.clear_on_signal().map_err(|error| format!("signal handlers: {error}"))?;
         Ok(stage)
     }

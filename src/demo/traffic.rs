@@ -26,12 +26,12 @@ pub(super) const ACCOUNTS: [Account; 5] = [
     Account { id: "acme", user: "ann", license: "gold", flags: "" },
     Account { id: "globex", user: "bob", license: "platinum", flags: "dark-mode" },
     Account { id: "initech", user: "carl", license: "standard", flags: "" },
-    Account { id: "hooli", user: "dora", license: "standard", flags: "early-access,dark-mode" },
+    Account { id: "hooli", user: "dora", license: "standard", flags: "early-access" },
     Account { id: "umbrella", user: "eve", license: "free", flags: "" },
 ];
 
 /// Orders of each account in one wave.
-const ORDERS_EACH: usize = 40;
+const ORDERS_EACH: usize = 80;
 
 /// Orders that are under way at once.
 const CLIENTS: usize = 4;
@@ -51,17 +51,6 @@ impl Answers {
     /// How many were not answered 200.
     pub(super) fn failed(&self) -> u64 {
         self.sent - self.statuses.get(&200).copied().unwrap_or(0)
-    }
-
-    /// Adds another wave.
-    pub(super) fn add(&mut self, other: Answers) {
-        self.sent += other.sent;
-        for (status, count) in other.statuses {
-            *self.statuses.entry(status).or_default() += count;
-        }
-        for (who, count) in other.charged {
-            *self.charged.entry(who).or_default() += count;
-        }
     }
 
     fn note(&mut self, account: &Account, answer: Option<&Message>) {

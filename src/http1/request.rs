@@ -27,12 +27,31 @@ pub struct Request {
 /// # Errors
 /// Every error is one after which the connection cannot be used: the end of the message is not known.
 pub fn parse_request(bytes: &[u8], limits: &HeadLimits, scheme: Scheme) -> Result<Option<Request>> {
+    if let Some(newer) = as_http_11(bytes) {
+        return parse_plain(&newer, limits, scheme);
+    }
+    parse_plain(bytes, limits, scheme)
+}
+
+fn parse_plain(bytes: &[u8], limits: &HeadLimits, scheme: Scheme) -> Result<Option<Request>> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; 128];
     if limits.fields_max <= slots.len() {
         return parse_into(bytes, limits, scheme, slots.get_mut(..limits.fields_max).unwrap_or_default());
     }
     let mut slots = vec![MaybeUninit::<httparse::Header<'_>>::uninit(); limits.fields_max.min(FIELDS_MAX)];
     parse_into(bytes, limits, scheme, &mut slots)
+}
+
+/// RFC 9110 §6.2: a higher minor version is a message of the highest that is spoken here. `httparse` knows only 1.0 and
+/// 1.1, so the digit is changed in a copy; nobody sends this but to find out.
+fn as_http_11(bytes: &[u8]) -> Option<Vec<u8>> {
+    let end = memchr::memchr(b'\n', bytes)?.checked_sub(1)?;
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] = bytes.get(end.checked_sub(8)?..end)? else {
+        return None;
+    };
+    let mut copy = bytes.to_vec();
+    *copy.get_mut(end - 1)? = b'1';
+    Some(copy)
 }
 
 fn parse_into<'b>(
@@ -248,7 +267,13 @@ fn is_other_version(bytes: &[u8]) -> bool {
     let line =
         bytes.split(|byte| *byte == b'\r').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _] => false,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
+    }
 }
 
 fn too_large(bytes: &[u8], limits: &HeadLimits) -> Error {
@@ -334,6 +359,13 @@ mod tests {
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\n{many}\r\n")), Kind::RequestHeadTooLarge);
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(1024));
         assert_eq!(refused(&long), Kind::RequestHeadTooLarge);
+    }
+
+    #[test]
+    fn a_higher_minor_version_is_taken_for_1_1() {
+        let request = parse("GET / HTTP/1.7\r\nHost: h\r\n\r\n").unwrap().unwrap();
+        assert_eq!((request.head.version, request.head.path()), (Version::Http11, &b"/"[..]));
+        assert_eq!(refused("GET /  HTTP/1.1\r\nHost: h\r\n\r\n"), Kind::MalformedRequest);
     }
 
     #[test]

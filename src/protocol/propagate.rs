@@ -10,7 +10,7 @@
 
 use crate::context::fields::{Field, RequestType, merge};
 use crate::context::traceparent::Received;
-use crate::context::{Rng, TraceParent, baggage, ids, tracestate};
+use crate::context::{Rng, TraceParent, baggage, config, ids, tracestate};
 use crate::error::Result;
 use crate::exchange::{Direction, Exchange, Hook, ParentSource, Record, Response, Text};
 use crate::svc::{Fields, Known};
@@ -29,7 +29,7 @@ pub struct Propagate {
 /// What a configuration says about contexts.
 struct Settings {
     revision: Option<Arc<str>>,
-    is_new_trace_sampled: bool,
+    context: config::Config,
 }
 
 struct State {
@@ -53,13 +53,13 @@ impl Propagate {
     pub fn new(rng: Rng) -> Propagate {
         Propagate {
             state: Rc::new(RefCell::new(State { rng, scratch: Vec::new(), decoded: Vec::new() })),
-            settings: Rc::new(Settings { revision: None, is_new_trace_sampled: true }),
+            settings: Rc::new(Settings { revision: None, context: config::Config::default() }),
         }
     }
 
     /// The same layer for another configuration: `revision` goes into every event.
-    pub fn configured(&self, revision: Arc<str>, is_new_trace_sampled: bool) -> Propagate {
-        let settings = Rc::new(Settings { revision: Some(revision), is_new_trace_sampled });
+    pub fn configured(&self, revision: Arc<str>, context: &config::Config) -> Propagate {
+        let settings = Rc::new(Settings { revision: Some(revision), context: context.clone() });
         Propagate { state: Rc::clone(&self.state), settings }
     }
 }
@@ -72,9 +72,9 @@ impl Hook for Propagate {
         let record = &mut *exchange.ctx.recorder.edit();
         let fields = &mut exchange.head.fields;
         record.revision.clone_from(&self.settings.revision);
-        state.trace(fields, record, self.settings.is_new_trace_sampled);
+        state.trace(fields, record, &self.settings.context);
         state.request_id(fields, record);
-        state.business(fields, record, is_trusted);
+        state.business(fields, record, is_trusted, self.settings.context.baggage_bytes_max);
         match exchange.ctx.refused.take() {
             Some(error) => Err(error),
             None => Ok(None),
@@ -84,7 +84,7 @@ impl Hook for Propagate {
 
 impl State {
     /// The trace: continued, or started where there is none.
-    fn trace(&mut self, fields: &mut Fields, record: &mut Record, is_new_sampled: bool) {
+    fn trace(&mut self, fields: &mut Fields, record: &mut Record, config: &config::Config) {
         let span_id = ids::span_id(&mut self.rng);
         let received = match fields.get(Known::Traceparent) {
             None => Received::Absent,
@@ -97,21 +97,22 @@ impl State {
             record.parent_source = ParentSource::Header;
             record.trace = parent.child(span_id);
             if fields.has(Known::Tracestate) {
-                self.tracestate(fields);
+                self.tracestate(fields, config.tracestate_bytes_max);
             }
         } else {
             record.context_dropped += u32::from(received != Received::Absent);
-            record.trace = TraceParent::root(&mut self.rng, span_id, is_new_sampled);
+            record.trace = TraceParent::root(&mut self.rng, span_id, config.new_trace_sampled);
             fields.remove(Known::Tracestate);
         }
         fields.overwrite(Known::Traceparent, &record.trace.to_bytes());
     }
 
     /// Foreign members go on byte for byte; a list that is malformed does not.
-    fn tracestate(&mut self, fields: &mut Fields) {
+    fn tracestate(&mut self, fields: &mut Fields, bytes_max: usize) {
         self.scratch.clear();
         match tracestate::accept(fields.all(Known::Tracestate), &mut self.scratch) {
             tracestate::Outcome::Accepted { .. } => {
+                tracestate::shorten(&mut self.scratch, 0, bytes_max);
                 let is_as_it_came = !fields.is_repeated(Known::Tracestate)
                     && fields.get(Known::Tracestate) == Some(self.scratch.as_slice());
                 if !is_as_it_came {
@@ -142,7 +143,13 @@ impl State {
     }
 
     /// User, account, license, request type and flags, from both carriers into both.
-    fn business(&mut self, fields: &mut Fields, record: &mut Record, is_trusted: bool) {
+    fn business(
+        &mut self,
+        fields: &mut Fields,
+        record: &mut Record,
+        is_trusted: bool,
+        baggage_bytes_max: usize,
+    ) {
         let has_baggage = fields.has(Known::Baggage);
         if !has_baggage && CARRIERS.iter().all(|(_, known)| !fields.has(*known)) {
             return;
@@ -173,7 +180,7 @@ impl State {
         }
         let changes_baggage = values.iter().any(Option::is_some) || !found.is_empty();
         if changes_baggage {
-            self.write_baggage(fields, record, &values);
+            self.write_baggage(fields, record, &values, baggage_bytes_max);
         }
         for (index, (field, known)) in CARRIERS.into_iter().enumerate() {
             match values[index] {
@@ -197,13 +204,20 @@ impl State {
         }
     }
 
-    fn write_baggage(&mut self, fields: &mut Fields, record: &Record, values: &[Option<Text>]) {
+    fn write_baggage(
+        &mut self,
+        fields: &mut Fields,
+        record: &mut Record,
+        values: &[Option<Text>],
+        bytes_max: usize,
+    ) {
         self.scratch.clear();
         let ours = CARRIERS
             .iter()
             .zip(values)
             .filter_map(|((field, _), value)| Some((*field, record.text((*value)?))));
-        baggage::write(fields.all(Known::Baggage), ours, &mut self.scratch);
+        let written = baggage::write_within(bytes_max, fields.all(Known::Baggage), ours, &mut self.scratch);
+        record.context_dropped += u32::try_from(written.dropped).unwrap_or(u32::MAX);
         if self.scratch.is_empty() {
             fields.remove(Known::Baggage);
         } else {
@@ -223,9 +237,9 @@ mod tests {
         }
         let mut record = Record::new();
         let mut state = State { rng: Rng::new(1), scratch: Vec::new(), decoded: Vec::new() };
-        state.trace(&mut fields, &mut record, true);
+        state.trace(&mut fields, &mut record, &config::Config::default());
         state.request_id(&mut fields, &mut record);
-        state.business(&mut fields, &mut record, is_trusted);
+        state.business(&mut fields, &mut record, is_trusted, 8192);
         (fields, record)
     }
 

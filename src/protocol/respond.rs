@@ -69,8 +69,14 @@ impl<F: Future<Output = Answer>> Future for RespondFuture<F> {
 
 fn finish(answer: Answer, recorder: &Recorder) -> Response {
     match answer {
-        Ok(response) => {
+        Ok(mut response) => {
             let mut record = recorder.edit();
+            if record.attempts == 0 {
+                // A route's own answer: say who gave it, and to which request.
+                let fields = &mut response.head.fields;
+                fields.set(Known::XRequestId, record.text(record.request_id));
+                fields.set(Known::ProxyStatus, b"sidelight");
+            }
             record.status = response.head.status;
             record.grpc_status = grpc_status(response.head.fields.get(Known::GrpcStatus));
             response

@@ -21,14 +21,17 @@ use std::task::{Context, Poll, ready};
 use tower::{Layer, Service};
 
 /// See the module.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RetryLayer;
+#[derive(Clone, Copy, Debug)]
+pub struct RetryLayer {
+    /// How many bytes of streaming content are kept for another try.
+    pub body_bytes_max: usize,
+}
 
 impl<S> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        Retry { inner }
+        Retry { inner, body_bytes_max: self.body_bytes_max }
     }
 }
 
@@ -36,6 +39,7 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
+    body_bytes_max: usize,
 }
 
 impl<S> Service<Exchange> for Retry<S>
@@ -50,9 +54,12 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, exchange: Exchange) -> Self::Future {
+    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
         let ctx = exchange.ctx.clone();
         let policy = ctx.policy();
+        if policy.as_ref().is_some_and(|policy| policy.retries_max > 0) {
+            exchange.body = exchange.body.keep(self.body_bytes_max);
+        }
         let has_key = exchange.head.fields.has(Known::IdempotencyKey);
         let is_idempotent = exchange.head.method.is_idempotent() || has_key;
         let future = self.inner.call(exchange);

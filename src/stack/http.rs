@@ -38,6 +38,8 @@ pub struct Parts {
     pub balancing: Balancing,
     /// Exchanges with them.
     pub upstream: Upstream,
+    /// How many bytes of streaming content are kept for another try.
+    pub retry_body_bytes_max: usize,
 }
 
 /// Composes the stack.
@@ -56,7 +58,7 @@ pub fn http_stack(parts: Parts) -> HttpStack {
         // Once, however often the request is tried; and last on the way back, so that a route's edits win.
         .layer(HookLayer(Rewriting))
         // Above balancing, so that another try goes elsewhere.
-        .layer(RetryLayer)
+        .layer(RetryLayer { body_bytes_max: parts.retry_body_bytes_max })
         // Around one try.
         .layer(TimeoutLayer(Scope::Try))
         // Picks the endpoint, and learns from the answer.

@@ -81,6 +81,7 @@ fn http2_server(limits: &limits::Config) -> http2::Settings {
     http2::Settings {
         concurrent_streams_max: own.concurrent_streams_max,
         header_list_bytes_max: wire(own.header_list_bytes_max),
+        target_bytes_max: limits.request_target_bytes_max,
         fields_max: limits.request_headers_max.min(FIELDS_MAX),
         stream_window_bytes: wire(own.stream_window),
         connection_window_bytes: wire(own.connection_window),

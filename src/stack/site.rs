@@ -9,6 +9,7 @@ use super::http::HttpStack;
 use super::opaque::Carriage;
 use super::settings::Settings;
 use crate::cluster::{Cluster, Protocol};
+use crate::connect::TcpDial;
 use crate::context::config::Trust;
 use crate::drain;
 use crate::error::{Error, Kind};
@@ -79,6 +80,7 @@ pub struct Site {
     pub(super) stack: HttpStack,
     pub(super) carriage: Carriage,
     pub(super) sink: Rc<dyn Sink>,
+    pub(super) dial: TcpDial,
     pub(super) watch: drain::Watch,
     pub(super) stats: Arc<ConnectionStats>,
     pub(super) has_warned: AtomicBool,
@@ -96,15 +98,7 @@ enum First {
 impl Site {
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, connected: Connected) {
-        let local = stream.local_addr().unwrap_or(peer);
-        let connection = Connection {
-            direction: self.role.direction(),
-            peer,
-            local,
-            is_tls: false,
-            identity: None,
-            is_trusted: self.traffic.trust == Trust::All,
-        };
+        let connection = self.connection(&stream, peer);
         let is_declared = matches!(self.role, Role::Tcp(_))
             || (self.traffic.protocol == Protocol::Tcp && self.traffic.tls.is_none());
         let io = Io::tcp(stream);
@@ -113,6 +107,22 @@ impl Site {
             return self.opaque(io, Bytes::new(), &connection).await;
         }
         self.detect_and_serve(io, connection, &connected).await;
+    }
+
+    /// Tells of a connection that is closed at once, because there are too many.
+    pub(super) fn refuse(&self, stream: &TcpStream, peer: SocketAddr) {
+        self.carriage.refuse(&self.connection(stream, peer), &Kind::ConnectionLimit.into());
+    }
+
+    fn connection(&self, stream: &TcpStream, peer: SocketAddr) -> Connection {
+        Connection {
+            direction: self.role.direction(),
+            peer,
+            local: stream.local_addr().unwrap_or(peer),
+            is_tls: false,
+            identity: None,
+            is_trusted: self.traffic.trust == Trust::All,
+        }
     }
 
     async fn detect_and_serve(&self, mut io: Io, connection: Connection, connected: &Connected) {
@@ -145,6 +155,9 @@ impl Site {
         connection: Connection,
         connected: &Connected,
     ) {
+        // Where nothing but HTTP is expected, what is no request is answered as a bad one.
+        let is_http_only = self.traffic.opaque.is_none() || self.traffic.protocol == Protocol::Http1;
+        let detected = if is_http_only && detected == Detected::Opaque { Detected::Http1 } else { detected };
         connected.detected(match detected {
             Detected::Http1 => Counted::Http1,
             Detected::Http2 => Counted::Http2,
@@ -271,7 +284,11 @@ impl Site {
         let (stack, settings) = (self.stack.clone(), Rc::clone(&self.settings.http2));
         let (sink, watch) = (Rc::clone(&self.sink), self.watch.clone());
         // Boxed: hyper's connection is large, and most connections of a sidecar are HTTP/1.
-        Box::pin(http2::serve(io, stack, Rc::new(connection), settings, sink, watch)).await;
+        let connection = Rc::new(connection);
+        let served = http2::serve(io, stack, Rc::clone(&connection), settings, sink, watch);
+        if let Some(abuse) = Box::pin(served).await {
+            self.carriage.refuse(&connection, &Error::new(Kind::ClientAbuse, abuse));
+        }
     }
 
     async fn opaque(&self, io: Io, ahead: Bytes, connection: &Connection) {

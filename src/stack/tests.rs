@@ -162,6 +162,7 @@ impl Fixture {
                 Rc::clone(&network) as Rc<dyn Dial>,
                 settings.upstream,
             ),
+            retry_body_bytes_max: 65_536,
         });
         Fixture { stack, network, records: Rc::default() }
     }

@@ -39,8 +39,8 @@ pub struct Applied {
     pub limits: limits::Config,
     /// What the events call this configuration.
     pub revision: Arc<str>,
-    /// Whether a trace that starts here is sampled.
-    pub is_new_trace_sampled: bool,
+    /// Bounds of the context, and whether a trace that starts here is sampled.
+    pub context: crate::context::config::Config,
     /// How many connections all workers together accept.
     pub connections_max: usize,
 }
@@ -286,14 +286,19 @@ impl Worker {
 
     fn site(&self, listening: &Listening, settings: &Settings, applied: &Applied, table: TableCell) -> Site {
         let keepalive = &applied.limits.tcp_keepalive;
-        let dial = TcpDial { keepalive_time: keepalive.time, keepalive_interval: keepalive.interval };
+        let dial = TcpDial {
+            keepalive_time: keepalive.time,
+            keepalive_interval: keepalive.interval,
+            keepalive_probes: keepalive.probes,
+        };
         let upstream = Upstream::new(Rc::clone(&self.pools), Rc::new(dial), settings.upstream);
         let stack = http_stack(Parts {
-            propagate: self.propagate.configured(Arc::clone(&applied.revision), applied.is_new_trace_sampled),
+            propagate: self.propagate.configured(Arc::clone(&applied.revision), &applied.context),
             normalize: Normalize::new(&settings.path),
             routing: Routing::new(table, Rc::clone(&self.rng)),
             balancing: Balancing::new(Rc::clone(&self.rng)),
             upstream: upstream.clone(),
+            retry_body_bytes_max: applied.limits.retry_body_bytes_max,
         });
         Site {
             role: listening.role.clone(),
@@ -307,6 +312,7 @@ impl Worker {
                 idle_timeout: settings.tcp_idle_timeout,
             },
             sink: Rc::clone(&self.sink),
+            dial,
             watch: self.watch.clone(),
             stats: Arc::clone(&listening.stats),
             has_warned: AtomicBool::new(false),
@@ -359,9 +365,10 @@ impl Worker {
         let total: usize = self.peers.iter().map(Handle::connections).sum();
         if total >= self.connections_max.get() {
             site.stats.refuse();
-            return;
+            return site.refuse(&stream, peer);
         }
         let _ = stream.set_nodelay(true);
+        site.dial.keep_alive(&stream);
         let connected = site.stats.accept();
         let counted = Counted::new(self.peers.get(self.index));
         tokio::task::spawn_local(async move {

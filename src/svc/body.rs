@@ -1,10 +1,11 @@
 //! Message content: one concrete type for every layer and codec.
 
 use super::Fields;
+use super::replay::Replay;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// A piece of content.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ enum Kind {
     Empty,
     Full(Bytes),
     Stream(Box<dyn Source>),
+    Kept(Replay),
 }
 
 impl Body {
@@ -64,10 +66,13 @@ impl Body {
         let frame = match &mut self.0 {
             Kind::Empty => return Poll::Ready(None),
             Kind::Full(bytes) => Some(Ok(Frame::Data(std::mem::take(bytes)))),
-            Kind::Stream(source) => match source.poll_frame(cx) {
-                Poll::Ready(Some(Ok(Frame::Data(data)))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
-                Poll::Ready(end) => end,
-                Poll::Pending => return Poll::Pending,
+            Kind::Stream(source) => match ready!(source.poll_frame(cx)) {
+                Some(Ok(Frame::Data(data))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                end => end,
+            },
+            Kind::Kept(replay) => match ready!(replay.poll_frame(cx)) {
+                Some(Ok(Frame::Data(data))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                end => end,
             },
         };
         // Data of a full body, the end, an error or trailers: nothing follows any of them.
@@ -86,6 +91,7 @@ impl Body {
             Kind::Empty => Some(0),
             Kind::Full(bytes) => Some(bytes.len() as u64),
             Kind::Stream(source) => source.length(),
+            Kind::Kept(replay) => replay.length(),
         }
     }
 
@@ -95,20 +101,35 @@ impl Body {
             Kind::Empty => true,
             Kind::Full(_) => false,
             Kind::Stream(source) => source.is_end(),
+            Kind::Kept(replay) => replay.is_end(),
         }
     }
 
-    /// Whether it could be sent twice as it is: it is here in whole.
-    pub fn is_replayable(&self) -> bool {
-        matches!(self.0, Kind::Empty | Kind::Full(_))
+    /// The same content, of which up to `bytes_max` are kept as they are read, for [`Body::replay`].
+    pub fn keep(self, bytes_max: usize) -> Body {
+        match self.0 {
+            Kind::Stream(source) if source.length().is_none_or(|length| length <= bytes_max as u64) => {
+                Body(Kind::Kept(Replay::new(source, bytes_max)))
+            }
+            other => Body(other),
+        }
     }
 
-    /// A copy of content that is here in whole; `None` when it streams.
+    /// The content once more, from its start; `None` when it streams and is not kept.
     pub fn replay(&self) -> Option<Body> {
         match &self.0 {
             Kind::Empty => Some(Body::empty()),
             Kind::Full(bytes) => Some(Body::full(bytes.clone())),
+            Kind::Kept(replay) => Some(Body(Kind::Kept(replay.again()))),
             Kind::Stream(_) => None,
+        }
+    }
+
+    /// Whether all of it can still be given out; false for kept content that grew too large.
+    pub fn is_intact(&self) -> bool {
+        match &self.0 {
+            Kind::Kept(replay) => replay.is_intact(),
+            Kind::Empty | Kind::Full(_) | Kind::Stream(_) => true,
         }
     }
 }
@@ -134,7 +155,7 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>>>> {
-        let frame = std::task::ready!(Body::poll_frame(self.get_mut(), cx));
+        let frame = ready!(Body::poll_frame(self.get_mut(), cx));
         Poll::Ready(frame.map(|frame| {
             frame.map(|frame| match frame {
                 Frame::Data(data) => http_body::Frame::data(data),

@@ -87,7 +87,7 @@ pub fn response_from(parts: &http::response::Parts) -> ResponseHead {
 /// A section as hyper's map, without what HTTP/2 forbids (RFC 9113 §8.2.2). Values share one copy of the buffer.
 pub fn map_from(fields: &Fields) -> HeaderMap {
     let bytes = Bytes::copy_from_slice(fields.buffer());
-    let mut map = HeaderMap::with_capacity(16);
+    let mut map = HeaderMap::with_capacity(fields.len() + 1);
     for (name, value, known) in fields.spans() {
         if known.is_some_and(|known| is_forbidden(known, fields.bytes(value))) {
             continue;

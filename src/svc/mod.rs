@@ -11,6 +11,7 @@ pub mod head;
 pub mod http2;
 pub mod io;
 mod known;
+mod replay;
 pub mod timer;
 
 pub use body::{Body, Frame, Source};

@@ -29,6 +29,9 @@ use timestamp::Clock;
 /// The schema of an exchange's event.
 pub const EXCHANGE: &str = "sidelight/exchange/1";
 
+/// The schema of the event of a connection that was carried as bytes, or refused before any HTTP.
+pub const CONNECTION: &str = "sidelight/connection/1";
+
 /// Room for an event of usual size, reserved at once so that the pieces do not grow the output one by one.
 const EVENT_BYTES: usize = 2048;
 
@@ -108,7 +111,7 @@ impl Encoder {
     /// Appends the event of an exchange, without a line end.
     pub fn exchange(&mut self, record: &Record, out: &mut Vec<u8>) {
         out.reserve(EVENT_BYTES);
-        self.head(EXCHANGE, record.started_at, out);
+        self.head(if record.is_opaque { CONNECTION } else { EXCHANGE }, record.started_at, out);
         // All texts of a record lie in one buffer, so one look tells whether any needs escaping.
         let is_plain = json::is_plain(&record.text);
         context(record, is_plain, out);
@@ -278,7 +281,13 @@ fn request(record: &Record, is_plain: bool, client: &mut Client, out: &mut Vec<u
     if let Some(identity) = &record.identity {
         text(out, br#","sidelight.client.identity":""#, identity.as_bytes());
     }
-    number(out, keys::REQUEST_BODY, record.request_bytes);
+    if record.is_opaque {
+        out.extend_from_slice(br#","network.transport":"tcp""#);
+        number(out, br#","sidelight.received_bytes":"#, record.request_bytes);
+        number(out, br#","sidelight.sent_bytes":"#, record.response_bytes);
+    } else {
+        number(out, keys::REQUEST_BODY, record.request_bytes);
+    }
 }
 
 fn response(record: &Record, out: &mut Vec<u8>) {
@@ -305,7 +314,9 @@ fn response(record: &Record, out: &mut Vec<u8>) {
             }
         }
     }
-    number(out, keys::RESPONSE_BODY, record.response_bytes);
+    if !record.is_opaque {
+        number(out, keys::RESPONSE_BODY, record.response_bytes);
+    }
 }
 
 fn decisions(record: &Record, out: &mut Vec<u8>) {

@@ -267,6 +267,10 @@ impl Writer {
             let seconds = ended.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             block.cause_at.get(record.direction, record.cause).store(seconds, Ordering::Relaxed);
         }
+        if record.is_opaque {
+            block.count_transferred(record.request_bytes, record.response_bytes);
+            return; // no HTTP, so nothing for HTTP's histograms
+        }
         let key = LocalKey::of(record);
         if !self.cells.contains_key(&key) {
             self.learn(key, record);

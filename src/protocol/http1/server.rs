@@ -106,7 +106,7 @@ struct Server<S> {
 /// What waiting for a head came to.
 enum Head {
     Request(Request, Instant),
-    Refused(Error, Instant),
+    Refused(Error, Instant, Option<Method>),
     Closed,
 }
 
@@ -144,7 +144,7 @@ where
         let mut wait = Wait::default();
         match poll_fn(|cx| self.poll_head(&mut wait, cx)).await {
             Head::Request(request, started) => self.serve_request(request, started).await,
-            Head::Refused(error, started) => self.refuse(error, started).await,
+            Head::Refused(error, started, method) => self.refuse(error, started, method).await,
             Head::Closed => {
                 let mut shared = self.shared.borrow_mut();
                 // A close_notify where TLS is spoken; one try is enough, the client may be gone.
@@ -173,7 +173,7 @@ where
             match input.poll_fill(io, cx, AHEAD_BYTES_MAX) {
                 Poll::Ready(Ok(0)) if !is_idle => {
                     let error = Error::new(Kind::MalformedRequest, "closed in the middle of the head");
-                    return Poll::Ready(Head::Refused(error, wait.started()));
+                    return Poll::Ready(Head::Refused(error, wait.started(), method_of(&input.bytes)));
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Head::Closed),
                 Poll::Ready(Ok(_)) => continue,
@@ -183,16 +183,24 @@ where
             return match self.timer.poll(cx, deadline) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) if is_idle => Poll::Ready(Head::Closed),
-                Poll::Ready(()) => Poll::Ready(Head::Refused(Kind::HeaderTimeout.into(), wait.started())),
+                Poll::Ready(()) => {
+                    let method = method_of(&input.bytes);
+                    Poll::Ready(Head::Refused(Kind::HeaderTimeout.into(), wait.started(), method))
+                }
             };
         }
     }
 
     /// Answers what could not be parsed, through the stack like any other, and closes.
-    async fn refuse(&mut self, error: Error, started: Instant) -> Next {
+    async fn refuse(&mut self, error: Error, started: Instant, method: Option<Method>) -> Next {
         let mut head = RequestHead::new();
         head.scheme = scheme(&self.connection);
+        // What method it was decides whether the answer has content (RFC 9110 §9.3.2).
+        head.method = method.unwrap_or(Method::Get);
         let (mut serving, guard, exchange) = self.begin(head, Framing::None, started);
+        if method.is_none() {
+            serving.ctx.recorder.edit().method = Default::default();
+        }
         serving.ctx.refused.replace(Some(error));
         serving.is_keep_alive = false;
         self.answer(serving, guard, exchange).await
@@ -318,7 +326,8 @@ where
             match input.poll_fill(io, cx, AHEAD_BYTES_MAX) {
                 Poll::Ready(Ok(0)) if serving.received.elapsed() < self.settings.half_close_grace => {
                     serving.is_half_closed = true;
-                    serving.is_keep_alive = false;
+                    // Requests that came before the end are still answered.
+                    serving.is_keep_alive &= !input.bytes.is_empty();
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Gone),
@@ -547,8 +556,13 @@ fn parse(
             Some(Head::Request(request, started))
         }
         Ok(None) => None,
-        Err(error) => Some(Head::Refused(error, started)),
+        Err(error) => Some(Head::Refused(error, started, method_of(input))),
     }
+}
+
+/// The method of a request that could not be parsed, where its first word is one.
+fn method_of(input: &[u8]) -> Option<Method> {
+    Method::from_known(input.split(|byte| *byte == b' ').next()?)
 }
 
 fn scheme(connection: &Connection) -> Scheme {

@@ -6,8 +6,10 @@
 //! connection. What a frame *means* is left to h2.
 
 use crate::svc::Io;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -60,10 +62,13 @@ pub(super) struct Guarded {
     head_len: usize,
     counts: Counts,
     since: Instant,
+    has_settings: bool,
+    /// The limit that was passed, for whoever serves the connection.
+    abuse: Rc<Cell<Option<&'static str>>>,
 }
 
 impl Guarded {
-    pub(super) fn new(io: Io, limits: GuardLimits) -> Guarded {
+    pub(super) fn new(io: Io, limits: GuardLimits, abuse: Rc<Cell<Option<&'static str>>>) -> Guarded {
         Guarded {
             io,
             limits,
@@ -72,6 +77,8 @@ impl Guarded {
             head_len: 0,
             counts: Counts::default(),
             since: Instant::now(),
+            has_settings: false,
+            abuse,
         }
     }
 
@@ -105,6 +112,11 @@ impl Guarded {
         let [high, middle, low, kind, flags, ..] = self.head;
         let len = u32::from_be_bytes([0, high, middle, low]);
         self.skip = len as usize;
+        // RFC 9113 §3.4: SETTINGS comes first. h2 does not insist.
+        if !self.has_settings && kind != 0x4 {
+            return Some("frames before SETTINGS");
+        }
+        self.has_settings = true;
         let (limits, counts) = (&self.limits, &mut self.counts);
         let (count, max, name) = match kind {
             0x0 if len == 0 && flags & 1 == 0 => {
@@ -162,8 +174,8 @@ impl AsyncRead for Guarded {
         match self.follow(fresh) {
             None => Poll::Ready(Ok(())),
             Some(limit) => {
-                tracing::warn!(limit, "an HTTP/2 client sent too many frames of one kind; connection closed");
-                Poll::Ready(Err(io::Error::other(format!("too many {limit} frames"))))
+                self.abuse.set(Some(limit));
+                Poll::Ready(Err(io::Error::other(format!("refused: {limit}"))))
             }
         }
     }
@@ -211,7 +223,7 @@ mod tests {
     };
 
     fn guarded() -> Guarded {
-        Guarded::new(Io::Plain(Socket::other(Box::new(tokio::io::duplex(1).0))), LIMITS)
+        Guarded::new(Io::Plain(Socket::other(Box::new(tokio::io::duplex(1).0))), LIMITS, Rc::default())
     }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -221,7 +233,7 @@ mod tests {
 
     fn follow(frames: &[Vec<u8>], piece: usize) -> Option<&'static str> {
         let mut guard = guarded();
-        let bytes = [vec![b'P'; PREFACE_BYTES], frames.concat()].concat();
+        let bytes = [vec![b'P'; PREFACE_BYTES], frame(4, 1, &[]), frames.concat()].concat();
         bytes.chunks(piece).find_map(|piece| guard.follow(piece))
     }
 
@@ -234,11 +246,20 @@ mod tests {
             (0, &[], "empty DATA"),
         ] {
             for piece in [1, 10, 1000] {
-                assert_eq!(follow(&vec![frame(kind, 0, payload); 3], piece), None, "{name}");
-                assert_eq!(follow(&vec![frame(kind, 0, payload); 4], piece), Some(name));
+                // The SETTINGS that every connection begins with counts too.
+                let allowed = if kind == 4 { 2 } else { 3 };
+                assert_eq!(follow(&vec![frame(kind, 0, payload); allowed], piece), None, "{name}");
+                assert_eq!(follow(&vec![frame(kind, 0, payload); allowed + 1], piece), Some(name));
             }
         }
         assert_eq!(follow(&vec![frame(0, 1, &[]); 9], 7), None, "DATA that ends a stream is no flood");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_come_first() {
+        let mut guard = guarded();
+        let bytes = [vec![b'P'; PREFACE_BYTES], frame(6, 0, &[0; 8])].concat();
+        assert_eq!(guard.follow(&bytes), Some("frames before SETTINGS"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,6 +275,7 @@ mod tests {
     async fn a_window_that_is_over_forgives() {
         let mut guard = guarded();
         assert_eq!(guard.follow(&[b'P'; PREFACE_BYTES]), None);
+        assert_eq!(guard.follow(&frame(4, 0, &[])), None);
         for _ in 0..20 {
             assert_eq!(guard.follow(&frame(6, 0, &[0; 8])), None);
             tokio::time::advance(Duration::from_secs(4)).await;

@@ -31,6 +31,8 @@ pub struct Settings {
     pub concurrent_streams_max: u32,
     /// Decoded bytes of a header section, 32 for each field included (RFC 9113 §6.5.2).
     pub header_list_bytes_max: u32,
+    /// Bytes of a target.
+    pub target_bytes_max: usize,
     /// Fields of a header section.
     pub fields_max: usize,
     /// Flow-control window of a stream.
@@ -73,7 +75,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
     }
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends; the limit of the guard that ended it, if one did.
 pub async fn serve<S>(
     io: Io,
     stack: S,
@@ -81,7 +83,8 @@ pub async fn serve<S>(
     settings: Rc<Settings>,
     sink: Rc<dyn Sink>,
     watch: drain::Watch,
-) where
+) -> Option<&'static str>
+where
     S: Service<Exchange, Response = Response, Error = Infallible> + 'static,
     S::Future: 'static,
 {
@@ -92,7 +95,7 @@ pub async fn serve<S>(
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.concurrent_streams_max)
-        .max_header_list_size(settings.header_list_bytes_max)
+        .max_header_list_size(settings.header_list_bytes_max.saturating_mul(2))
         .initial_stream_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_frame_size(settings.frame_bytes_max)
@@ -103,7 +106,8 @@ pub async fn serve<S>(
         .max_local_error_reset_streams(settings.local_resets_max)
         .enable_connect_protocol()
         .auto_date_header(true);
-    let guarded = Guarded::new(io, settings.guard);
+    let abuse = Rc::new(Cell::new(None));
+    let guarded = Guarded::new(io, settings.guard, Rc::clone(&abuse));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), streams));
     let mut timer = Timer::new();
     let mut idle_until = None;
@@ -114,17 +118,23 @@ pub async fn serve<S>(
         }
         if !is_ending && place.is_draining() {
             is_ending = true;
+            idle_until = None;
             connection.as_mut().graceful_shutdown();
-            return connection.as_mut().poll(cx).map(|_| ());
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
         }
         if active.get() > 0 {
             idle_until = None;
             return Poll::Pending;
         }
-        let deadline = *idle_until.get_or_insert_with(|| Instant::now() + settings.idle_timeout);
+        // After GOAWAY a client without a stream has no reason to stay, but it may be frozen: hyper would wait for the
+        // answer to its last PING for ever.
+        let timeout = if is_ending { settings.keepalive_timeout } else { settings.idle_timeout };
+        let deadline = *idle_until.get_or_insert_with(|| Instant::now() + timeout);
         if timer.poll(cx, deadline).is_ready() {
             if is_ending {
-                return Poll::Ready(()); // GOAWAY was sent a whole idle time ago and the client did not leave
+                return Poll::Ready(());
             }
             is_ending = true;
             idle_until = None;
@@ -134,4 +144,5 @@ pub async fn serve<S>(
         Poll::Pending
     })
     .await;
+    abuse.get()
 }

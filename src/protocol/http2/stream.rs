@@ -64,8 +64,8 @@ where
         self.active.set(self.active.get() + 1);
         let active = Active(Rc::clone(&self.active));
         let (recorder, guard) = Recorder::start(&self.sink, &self.connection, Instant::now());
-        let is_tunnel = request.extensions().get::<hyper::ext::Protocol>().is_some();
-        let upgrade = is_tunnel.then(|| hyper::upgrade::on(&mut request));
+        let is_connect = request.method() == http::Method::CONNECT;
+        let upgrade = is_connect.then(|| hyper::upgrade::on(&mut request));
         let (parts, incoming) = request.into_parts();
         let scheme = if self.connection.is_tls { Scheme::Https } else { Scheme::Http };
         let (mut head, refused) = match self.check(&parts, scheme) {
@@ -76,13 +76,16 @@ where
         };
         recorder.edit().note_request(&head);
         recorder.edit().version = Version::Http2;
+        let is_tunnel = head.upgrade.is_some();
         if is_tunnel {
             as_upgrade(&mut head);
         }
-        // In HTTP/2 nobody waits for 100 (Continue) in practice, and hyper's server cannot send it.
-        head.fields.remove(Known::Expect);
+        // hyper's server cannot send 100 (Continue); RFC 9110 §10.1.1 lets a server that is about to read skip it.
+        if head.fields.get(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+            head.fields.remove(Known::Expect);
+        }
         let method = head.method;
-        let body = if is_tunnel { Body::empty() } else { content(incoming, &recorder, &self.settings) };
+        let body = if is_connect { Body::empty() } else { content(incoming, &recorder, &self.settings) };
         let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
         ctx.refused.replace(refused);
         let call = self.stack.borrow_mut().call(Exchange { head: Box::new(head), body, ctx: ctx.clone() });
@@ -99,6 +102,29 @@ impl<S> Streams<S> {
         if parts.headers.len() > self.settings.fields_max {
             let detail = format!("more than {} fields", self.settings.fields_max);
             return Err(Error::new(Kind::RequestHeadTooLarge, detail));
+        }
+        // h2 itself would refuse a list over its limit with a bare 431 that nobody hears of; it is given twice the room.
+        let list_bytes: usize =
+            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if list_bytes > self.settings.header_list_bytes_max as usize {
+            let detail = format!(
+                "a header list of {list_bytes} bytes, more than {}",
+                self.settings.header_list_bytes_max
+            );
+            return Err(Error::new(Kind::RequestHeadTooLarge, detail));
+        }
+        let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        if target > self.settings.target_bytes_max {
+            let detail = format!("{target} bytes, more than {}", self.settings.target_bytes_max);
+            return Err(Error::new(Kind::TargetTooLong, detail));
+        }
+        if let Some(protocol) = parts.extensions.get::<hyper::ext::Protocol>()
+            && !protocol.as_str().eq_ignore_ascii_case("websocket")
+        {
+            return Err(Error::new(
+                Kind::RequestRefused,
+                "an extended CONNECT for something else than websocket",
+            ));
         }
         http2::request_from(parts, scheme)
     }
