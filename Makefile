@@ -23,6 +23,9 @@ E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server pytho
 E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd python3
 E2E_PYTHON_PACKAGES := grpcio websockets
 
+# Servers are installed where only root looks.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 # cargo-nextest where it is installed: the same tests, more of them at once.
 TEST_RUN = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
@@ -47,7 +50,7 @@ endif
 
 test: ## every test that needs no more than this machine
 	$(CARGO) build --bin sidelight
-	SIDELIGHT_BIN=$(TARGET)/debug/sidelight $(CARGO) $(TEST_RUN) --workspace --lib --bins $(addprefix --test ,$(E2E_LOCAL))
+	SIDELIGHT_BIN=$(TARGET)/debug/sidelight $(CARGO) $(TEST_RUN) --no-fail-fast --workspace --lib --bins $(addprefix --test ,$(E2E_LOCAL))
 
 lint: ## format, clippy, documentation, dependencies, example configurations
 	$(CARGO) fmt --all -- --check
@@ -64,7 +67,7 @@ e2e: e2e-tools ## the tests that need other people's clients and servers, agains
 	$(CARGO) build --release --bin sidelight
 	@if [ -z "$(E2E_TOOLS)" ]; then echo "no test in e2e/tests needs tools: there is nothing to run"; exit 0; fi; \
 	set -x; PATH="$(VENV)/bin:$$PATH" SIDELIGHT_BIN=$(TARGET)/release/sidelight \
-		$(CARGO) $(TEST_RUN) -p e2e $(addprefix --test ,$(E2E_TOOLS))
+		$(CARGO) $(TEST_RUN) --no-fail-fast -p e2e $(addprefix --test ,$(E2E_TOOLS))
 
 e2e-tools:
 	@missing=""; for command in $(E2E_COMMANDS); do command -v $$command >/dev/null || missing="$$missing $$command"; done; \

@@ -3,7 +3,7 @@
 //! [`Signal`] is shared by the whole process. Each worker has a [`Watch`] with the wakers of its connections, so that
 //! a connection asks for the cost of one load, and an idle one is woken once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,20 @@ impl Signal {
     pub fn is_draining(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+thread_local! {
+    static IS_CUTTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From here on, what ends on this thread is cut by us: the deadline passed and the worker stops.
+pub fn start_cutting() {
+    IS_CUTTING.set(true);
+}
+
+/// Whether what ends on this thread is cut by us.
+pub fn is_cutting() -> bool {
+    IS_CUTTING.try_with(Cell::get).unwrap_or(false)
 }
 
 /// A worker's side of the signal.

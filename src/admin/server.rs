@@ -98,9 +98,7 @@ pub fn bind(address: &Address, role: Role) -> io::Result<Listener> {
     }
     let socket = match address {
         Address::Tcp(address) => {
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            Socket::Tcp(tokio::net::TcpListener::from_std(listener)?)
+            Socket::Tcp(tokio::net::TcpListener::from_std(crate::listener::bind(*address)?)?)
         }
         Address::Unix(path) => Socket::Unix(bind_unix(path)?, path.clone()),
     };

@@ -20,7 +20,16 @@ impl Child {
     pub(super) fn start(command: &[String]) -> io::Result<Option<Child>> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         // A process group of its own: a Ctrl-C of the terminal reaches it through us, once, after draining.
-        let process = Command::new(program).args(arguments).process_group(0).kill_on_drop(true).spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).kill_on_drop(true);
+        // SAFETY: between fork and exec only this one system call is made, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                super::set_huge_pages_disabled(false);
+                Ok(())
+            });
+        }
+        let process = command.spawn()?;
         tracing::info!(pid = process.id(), program, "the application was started");
         Ok(Some(Child { process }))
     }

@@ -273,20 +273,26 @@ fn poll_head(
             return Poll::Ready(Err(Kind::ResponseHeadTooLarge.into()));
         }
         match ready!(input.poll_fill(io, cx, settings.buffer_bytes_max)) {
-            Ok(0) if input.bytes.is_empty() => return Poll::Ready(Err(closed("closed before it answered"))),
+            Ok(0) if input.bytes.is_empty() => {
+                let error = Error::new(Kind::UpstreamClosed, "closed before it answered");
+                return Poll::Ready(Err(error));
+            }
             Ok(0) => {
                 let error = Error::new(Kind::UpstreamProtocol, "closed in the middle of the answer's head");
                 return Poll::Ready(Err(error));
             }
             Ok(_) => {}
-            Err(error) if input.bytes.is_empty() => return Poll::Ready(Err(closed(&error.to_string()))),
+            Err(error) if input.bytes.is_empty() => return Poll::Ready(Err(closed(&error))),
             Err(error) => return Poll::Ready(Err(Error::new(Kind::UpstreamProtocol, error.to_string()))),
         }
     }
 }
 
-fn closed(why: &str) -> Error {
-    Error::new(Kind::UpstreamClosed, why.to_owned())
+fn closed(error: &std::io::Error) -> Error {
+    // In TLS 1.3 an upstream refuses our certificate after the handshake is over for us.
+    let is_tls = error.get_ref().is_some_and(|source| source.is::<rustls::Error>());
+    let kind = if is_tls { Kind::TlsFailed } else { Kind::UpstreamClosed };
+    Error::new(kind, error.to_string())
 }
 
 /// Hands an interim response to the server that the client is connected to.

@@ -1,6 +1,7 @@
 //! The one place that layers write to, and the guard that makes the end of an exchange certain.
 
 use super::{Connection, Phase, Record, Sink};
+use crate::drain;
 use crate::error::{Error, Kind};
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
@@ -103,8 +104,13 @@ impl Drop for Guard {
         drop(slot);
         record.duration = record.started.elapsed();
         if record.phase != Phase::Done && record.cause.is_none() {
-            let kind = if std::thread::panicking() { Kind::Internal } else { Kind::ClientGone };
-            record.cause = Some(kind);
+            record.cause = Some(if std::thread::panicking() {
+                Kind::Internal
+            } else if drain::is_cutting() {
+                Kind::Draining
+            } else {
+                Kind::ClientGone
+            });
         }
         if record.phase == Phase::Request && record.cause == Some(Kind::ClientGone) {
             // Nobody was there to be answered; the status is logged as nginx and others do.

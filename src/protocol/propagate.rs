@@ -23,7 +23,7 @@ use std::time::UNIX_EPOCH;
 #[derive(Clone)]
 pub struct Propagate {
     state: Rc<RefCell<State>>,
-    settings: Rc<Settings>,
+    settings: Rc<RefCell<Settings>>,
 }
 
 /// What a configuration says about contexts.
@@ -53,28 +53,28 @@ impl Propagate {
     pub fn new(rng: Rng) -> Propagate {
         Propagate {
             state: Rc::new(RefCell::new(State { rng, scratch: Vec::new(), decoded: Vec::new() })),
-            settings: Rc::new(Settings { revision: None, context: config::Config::default() }),
+            settings: Rc::new(RefCell::new(Settings { revision: None, context: config::Config::default() })),
         }
     }
 
-    /// The same layer for another configuration: `revision` goes into every event.
-    pub fn configured(&self, revision: Arc<str>, context: &config::Config) -> Propagate {
-        let settings = Rc::new(Settings { revision: Some(revision), context: context.clone() });
-        Propagate { state: Rc::clone(&self.state), settings }
+    /// Takes a configuration over, for every connection that shares this layer: `revision` goes into every event.
+    pub fn configure(&self, revision: &Arc<str>, context: &config::Config) {
+        self.settings.replace(Settings { revision: Some(Arc::clone(revision)), context: context.clone() });
     }
 }
 
 impl Hook for Propagate {
     fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
         let state = &mut *self.state.borrow_mut();
+        let settings = self.settings.borrow();
         let is_trusted =
             exchange.ctx.connection.is_trusted || exchange.ctx.connection.direction == Direction::Outbound;
         let record = &mut *exchange.ctx.recorder.edit();
         let fields = &mut exchange.head.fields;
-        record.revision.clone_from(&self.settings.revision);
-        state.trace(fields, record, &self.settings.context);
+        record.revision.clone_from(&settings.revision);
+        state.trace(fields, record, &settings.context);
         state.request_id(fields, record);
-        state.business(fields, record, is_trusted, self.settings.context.baggage_bytes_max);
+        state.business(fields, record, is_trusted, settings.context.baggage_bytes_max);
         match exchange.ctx.refused.take() {
             Some(error) => Err(error),
             None => Ok(None),

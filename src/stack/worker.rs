@@ -230,7 +230,7 @@ impl Worker {
                 Some(Command::Connection(role, stream, peer)) => self.adopt(&role, stream, peer),
                 Some(Command::Drain) => self.watch.wake_all(),
                 Some(Command::StopAccepting) => self.stop_accepting(),
-                Some(Command::Stop) | None => return,
+                Some(Command::Stop) | None => return drain::start_cutting(),
             }
         }
     }
@@ -239,6 +239,7 @@ impl Worker {
     /// routes and settings. Connections stay.
     fn apply(self: &Rc<Self>, applied: &Arc<Applied>) -> io::Result<()> {
         self.connections_max.set(applied.connections_max);
+        self.propagate.configure(&applied.revision, &applied.context);
         let settings = Settings::new(&applied.limits);
         let mut open = self.open.borrow_mut();
         let mut kept = HashMap::new();
@@ -293,7 +294,7 @@ impl Worker {
         };
         let upstream = Upstream::new(Rc::clone(&self.pools), Rc::new(dial), settings.upstream);
         let stack = http_stack(Parts {
-            propagate: self.propagate.configured(Arc::clone(&applied.revision), &applied.context),
+            propagate: self.propagate.clone(),
             normalize: Normalize::new(&settings.path),
             routing: Routing::new(table, Rc::clone(&self.rng)),
             balancing: Balancing::new(Rc::clone(&self.rng)),
