@@ -60,7 +60,8 @@ pub struct Config {
     pub requests_per_connection_max: Option<usize>,
     /// How request paths are made canonical before anything matches them.
     pub path: Path,
-    /// Time to tell a connection's protocol by its first bytes; then it is opaque TCP.
+    /// Time to tell a connection's protocol by its first bytes. A client that says nothing until then is counted, and
+    /// waited for as HTTP until the header timeout: it is never quietly carried as bytes.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub detect_timeout: Duration,
@@ -84,7 +85,8 @@ pub struct Config {
     #[serde(with = "units::duration_or_none")]
     #[schemars(with = "units::DurationOrNone")]
     pub request_timeout: Option<Duration>,
-    /// How long the other direction of a TCP tunnel or an upgraded connection may go on after one side closed.
+    /// How long after its request a client may close its side of the connection and still be answered; one that closes
+    /// it later has given up, and its request is cancelled.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationOrZero")]
     pub half_close_grace: Duration,
@@ -98,7 +100,7 @@ pub struct Config {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationOrZero")]
     pub drain_timeout: Duration,
-    /// Connections to one endpoint, of one worker.
+    /// Connections to one endpoint, of all workers; beyond them 503 (overflow).
     #[schemars(range(min = 1))]
     pub connections_per_endpoint_max: usize,
     /// Idle connections kept to one endpoint, by one worker.

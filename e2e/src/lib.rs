@@ -21,6 +21,7 @@ mod http2_server;
 mod launch;
 mod message;
 pub mod process;
+pub mod python;
 mod raw_server;
 mod requests;
 mod rules;

@@ -14,7 +14,13 @@ pub struct Setup {
 impl Setup {
     /// A sidecar in front of the HTTP/1 app at `app`.
     pub fn app(app: SocketAddr) -> Self {
-        let mut setup = Setup::bare().section("service", &format!("app: \"{app}\"\napp_protocol: http1"));
+        Setup::app_speaking(app, "http1")
+    }
+
+    /// A sidecar in front of an app that speaks `protocol`: `auto`, `http1`, `http2` or `tcp`.
+    pub fn app_speaking(app: SocketAddr, protocol: &str) -> Self {
+        let mut setup =
+            Setup::bare().section("service", &format!("app: \"{app}\"\napp_protocol: {protocol}"));
         setup.sections.retain(|(name, _)| name != "inbound");
         setup.section("inbound", "address: \"127.0.0.1:0\"")
     }

@@ -13,7 +13,7 @@ const ORDER: &[(&str, &[&str])] = &[
     (PATH, &["listener", "protocol", "route", "policy", "resilience", "balance", "connect"]),
     ("FEEDS", &["discovery", "health"]),
     ("DERIVED", &["record", "pipeline", "replay"]),
-    ("COMPOSE", &["config", "stack", "control", "admin", "inject", "app", "cli", "main"]),
+    ("COMPOSE", &["config", "stack", "control", "admin", "inject", "app", "demo", "cli", "main"]),
 ];
 
 /// The line whose modules never import each other.

@@ -5,9 +5,9 @@
 //! [`RequestHead`] into the connection's buffer, and stays with the exchange until an answer is there, so that a
 //! retry needs no copy. The connection is driven by whoever polls the answer: the client's own task.
 //!
-//! How it fails: an error says whether the request may be sent again ([`Replay`]). On a reused connection that turns
-//! out to be closed, the kernel is asked how much the peer acknowledged: when not a byte of this request, the peer
-//! cannot have seen it, and even a POST is safe to repeat.
+//! How it fails: an error says whether the request may be sent again ([`Replay`]). Once a byte was written on a reused
+//! connection that turns out to be closed, only an idempotent request may: nothing that the kernel knows tells whether
+//! the upstream saw it (with delayed acknowledgements, not even what was acknowledged).
 
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Ctx, Exchange, Response, Tunnel};
@@ -85,35 +85,6 @@ impl Connection {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.bytes.is_empty() && self.input.poll_fill(&mut self.io, &mut cx, 0).is_pending()
     }
-
-    /// Whether the peer has acknowledged nothing beyond `before` bytes of ours; `false` when nobody can tell.
-    fn is_unseen_since(&self, before: u64) -> bool {
-        let Io::Plain(socket) = &self.io else { return false };
-        let Some(acked) = socket.as_tcp().and_then(acked_bytes) else { return false };
-        // The SYN counts as one acknowledged byte.
-        acked <= before + 1
-    }
-}
-
-/// `tcpi_bytes_acked` of Linux' TCP_INFO (RFC 4898's tcpEStatsAppHCThruOctetsAcked), which `libc` does not name.
-fn acked_bytes(stream: &tokio::net::TcpStream) -> Option<u64> {
-    use std::os::fd::AsRawFd;
-    const OFFSET: usize = 120;
-    let mut info = [0u8; 256];
-    let mut len = info.len() as libc::socklen_t;
-    // SAFETY: the descriptor is open as long as `stream` is borrowed; `info` is writable for `len` bytes, and the
-    // kernel writes no more than `len`.
-    let result = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &mut len,
-        )
-    };
-    let bytes = info.get(OFFSET..OFFSET + 8)?.try_into().ok()?;
-    (result == 0 && len as usize >= OFFSET + 8).then(|| u64::from_ne_bytes(bytes))
 }
 
 /// What is left to send of a request's content.
@@ -230,7 +201,7 @@ fn grade(error: Error, connection: &Connection, before: u64) -> Error {
     if error.kind() != Kind::UpstreamClosed {
         return error;
     }
-    let replay = if connection.output.written_bytes == before || connection.is_unseen_since(before) {
+    let replay = if connection.output.written_bytes == before {
         Replay::Safe
     } else if connection.is_reused {
         Replay::IfIdempotent

@@ -167,7 +167,7 @@ impl End<'_> {
             address.map_or_else(|_| "–".into(), |address| address.to_string())
         };
         self.terminal.line(&format!(
-            "   curl -d '{{\"order\":\"mine\",\"amount\":1}}' -H 'x-account-id: me' -H 'x-license: gold' http://{}/buy",
+            "   curl -d '{{\"order\":\"mine\",\"amount\":1}}' -H 'x-account-id: me' \\\n        -H 'x-license: gold' http://{}/buy",
             address("storefront", "inbound")
         ));
         for node in self.mesh.nodes.iter().filter(|node| node.name != self.failure.name) {

@@ -71,7 +71,11 @@ impl Terminal {
             Style::Bad => "31",
             Style::Name => "36",
         };
-        if code.is_empty() || !self.is_color { text.into() } else { format!("\x1b[{code}m{text}\x1b[0m") }
+        if code.is_empty() || text.is_empty() || !self.is_color {
+            text.into()
+        } else {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        }
     }
 
     /// A line. A reader that has gone does not matter: what was observed is also in the exit status.

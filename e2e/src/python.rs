@@ -1,0 +1,119 @@
+//! Python with the clients and servers that only PyPI has, in a virtual environment inside `target`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::tool;
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
+}
+
+/// The interpreter of the virtual environment `target/e2e-venv`, which is made if it is not there.
+///
+/// # Panics
+/// When it cannot be made; says how to make it by hand.
+pub fn interpreter() -> &'static Path {
+    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
+    INTERPRETER.get_or_init(|| {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let home = target.join("e2e-venv");
+        let python = home.join("bin/python");
+        let lock = File::create(target.join("e2e-venv.lock")).expect("a file in target");
+        // SAFETY: the descriptor is open as long as `lock` lives; the lock ends with it.
+        unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+        let is_there = || {
+            let check = Command::new(&python).args(["-c", "import grpc, websockets"]).output();
+            check.is_ok_and(|done| done.status.success())
+        };
+        if !is_there() {
+            let home = home.display().to_string();
+            let requirements = scripts().join("requirements.txt").display().to_string();
+            tool::output("python3", &["-m", "venv", &home]);
+            let pip = format!("{home}/bin/pip");
+            let install = ["install", "--quiet", "--disable-pip-version-check", "-r", &requirements];
+            let done = tool::run(&pip, &install);
+            assert!(
+                done.status.success() && is_there(),
+                "grpcio and websockets are needed: {pip} {}: {}",
+                install.join(" "),
+                String::from_utf8_lossy(&done.stderr)
+            );
+        }
+        python
+    })
+}
+
+/// A server among the scripts; killed when dropped. It says its port in its first line.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `clients/<script>`.
+    ///
+    /// # Panics
+    /// When it does not say its port.
+    pub fn start(script: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(interpreter())
+            .arg(scripts().join(script))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start of python");
+        let mut line = String::new();
+        let _ = BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line);
+        let port: u16 =
+            line.trim().parse().unwrap_or_else(|_| panic!("{script} said {line:?} instead of a port"));
+        Server { child, address: ([127, 0, 0, 1], port).into() }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `clients/<script>` to its end. It prints one JSON object a line, `{"case": …, "problem": null or …}`.
+///
+/// # Panics
+/// When it fails, or a case has a problem, or there is no case.
+pub fn run(script: &str, arguments: &[&str]) -> Vec<String> {
+    let path = scripts().join(script);
+    let mut all = vec![path.as_os_str()];
+    all.extend(arguments.iter().map(AsRef::<std::ffi::OsStr>::as_ref));
+    let program = interpreter().display().to_string();
+    let text = tool::output(&program, &all);
+    let mut cases = Vec::new();
+    let mut problems = Vec::new();
+    for line in text.lines() {
+        let report: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        cases.push(report["case"].as_str().unwrap_or_default().to_owned());
+        if !report["problem"].is_null() {
+            problems.push(format!("{}: {}", report["case"], report["problem"]));
+        }
+    }
+    assert!(
+        problems.is_empty() && !cases.is_empty(),
+        "{} problems:\n  {}",
+        problems.len(),
+        problems.join("\n  ")
+    );
+    cases
+}
