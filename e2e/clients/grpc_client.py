@@ -55,7 +55,7 @@ def metadata():
 def deadline_is_passed_on():
     _, done = unary.with_call(b"d", timeout=3)
     left = float(dict(done.trailing_metadata())["x-deadline"])
-    assert 0 < left <= 3, left
+    assert 2 < left < 3.1, left  # grpcio rounds up by a hundredth
 
 
 def error_in_trailers():

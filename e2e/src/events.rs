@@ -17,11 +17,24 @@ impl Events {
         Events { path: path.to_owned() }
     }
 
-    /// Every exchange event written so far. A line that is still being written is left for the next look.
+    /// Every event of an exchange, or of a connection that was carried as bytes, written so far.
     ///
     /// # Panics
     /// When a whole line is not JSON.
     pub fn exchanges(&self) -> Vec<Value> {
+        self.all("sidelight/exchange/1")
+    }
+
+    /// Every event so far of a connection that was carried as bytes, or refused before any HTTP.
+    ///
+    /// # Panics
+    /// When a whole line is not JSON.
+    pub fn connections(&self) -> Vec<Value> {
+        self.all("sidelight/connection/1")
+    }
+
+    /// Every event of a schema so far. A line that is still being written is left for the next look.
+    fn all(&self, schema: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         whole
@@ -29,7 +42,9 @@ impl Events {
             .map(|line| {
                 serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("event {line}: {error}"))
             })
-            .filter(|event| event["schema"] == "sidelight/exchange/1")
+            .filter(|event| {
+                event["schema"] == "sidelight/exchange/1" || event["schema"] == "sidelight/connection/1"
+            })
             .collect()
     }
 
@@ -37,6 +52,14 @@ impl Events {
     pub fn wait(&self, count: usize) -> Vec<Value> {
         wait_for(&format!("{count} events"), || {
             let events = self.exchanges();
+            (events.len() >= count).then_some(events)
+        })
+    }
+
+    /// Waits until `count` events of connections are there; gives all.
+    pub fn wait_connections(&self, count: usize) -> Vec<Value> {
+        wait_for(&format!("{count} events of connections"), || {
+            let events = self.connections();
             (events.len() >= count).then_some(events)
         })
     }

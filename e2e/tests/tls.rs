@@ -93,7 +93,7 @@ fn cleartext_on_a_tls_port_is_refused() {
         client.send(bytes);
         assert!(client.is_closed());
     }
-    let events = proxy.events().wait(2);
+    let events = proxy.events().wait_connections(2);
     assert!(events.iter().all(|event| event["sidelight.cause"] == "request_refused"), "{events:#?}");
     assert_eq!(backend.connections(), 0);
     let client = TlsClient::start(files.authority.trusting_client(None, &[]), NAME, proxy.inbound());
@@ -108,7 +108,7 @@ fn a_broken_handshake_is_an_event_and_nothing_more() {
     client.send(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00");
     let mut alert = Vec::new();
     client.wire().to_end("the end", &mut alert).unwrap();
-    let event = proxy.events().wait(1).remove(0);
+    let event = proxy.events().wait_connections(1).remove(0);
     assert_eq!(event["sidelight.cause"], "malformed_request", "{event}");
     let client = TlsClient::start(files.authority.trusting_client(None, &[]), NAME, proxy.inbound());
     assert_eq!(get(client.address(), "/").unwrap().status, 200);
