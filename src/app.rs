@@ -24,7 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub const EXIT_CONFIG: u8 = 64;
 
 /// Asks the kernel for small pages. The allocator's arenas would otherwise be backed by huge ones, and a proxy that needs
-/// 10 MiB would hold 20. Called first, before much is allocated; the application beside gets its own default back.
+/// 10 MiB would hold 20. Called before anything is allocated, so it allocates nothing; the application beside gets its
+/// own default back.
 pub fn use_small_pages() {
     set_huge_pages_disabled(true);
 }

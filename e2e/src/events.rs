@@ -22,7 +22,7 @@ impl Events {
     /// # Panics
     /// When a whole line is not JSON.
     pub fn exchanges(&self) -> Vec<Value> {
-        self.all("sidelight/exchange/1")
+        self.all(&["sidelight/exchange/1", "sidelight/connection/1"])
     }
 
     /// Every event so far of a connection that was carried as bytes, or refused before any HTTP.
@@ -30,11 +30,11 @@ impl Events {
     /// # Panics
     /// When a whole line is not JSON.
     pub fn connections(&self) -> Vec<Value> {
-        self.all("sidelight/connection/1")
+        self.all(&["sidelight/connection/1"])
     }
 
-    /// Every event of a schema so far. A line that is still being written is left for the next look.
-    fn all(&self, schema: &str) -> Vec<Value> {
+    /// Every event of these schemas so far. A line that is still being written is left for the next look.
+    fn all(&self, schemas: &[&str]) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         whole
@@ -42,9 +42,7 @@ impl Events {
             .map(|line| {
                 serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("event {line}: {error}"))
             })
-            .filter(|event| {
-                event["schema"] == "sidelight/exchange/1" || event["schema"] == "sidelight/connection/1"
-            })
+            .filter(|event| schemas.iter().any(|schema| event["schema"] == *schema))
             .collect()
     }
 
