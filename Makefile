@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e bench fuzz doc clean e2e-tools
+.PHONY: help demo test lint e2e bench bench-check fuzz doc clean e2e-tools
 
 CARGO ?= cargo
 # Where cargo puts everything; e2e finds the programs there.
@@ -19,8 +19,8 @@ E2E_LOCAL := $(filter $(E2E_LOCAL_NAMES),$(E2E_ALL))
 E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
 
 # What `make e2e` installs: clients and servers that are not ours.
-E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server python3 python3-venv
-E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd python3
+E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server valgrind python3 python3-venv
+E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3
 E2E_PYTHON_PACKAGES := grpcio websockets
 
 # Servers are installed where only root looks.
@@ -85,8 +85,12 @@ e2e-tools:
 		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check $(E2E_PYTHON_PACKAGES); \
 	fi
 
-bench: ## what a request costs, beside haproxy, nginx and Envoy (benches/README.md)
+bench: ## parts by criterion, then what a request costs beside haproxy, nginx and Envoy (benches/README.md)
+	$(CARGO) bench --bench codec --bench context --bench route
 	$(CARGO) bench --bench proxy -- $(BENCH)
+
+bench-check: e2e-tools ## instructions of a request (callgrind) against benches/callgrind.baseline; over 5 % more fails
+	$(CARGO) bench --bench proxy -- --work callgrind --peers none --check
 
 fuzz: ## each fuzz target for FUZZ_SECONDS
 	@if ! $(CARGO) fuzz --version >/dev/null 2>&1; then \

@@ -277,7 +277,8 @@ fn an_upstream_whose_certificate_is_wrong_gets_nothing() {
     assert_eq!(ask_other(&proxy).status, 502);
     let event = proxy.events().wait(1).remove(0);
     // In TLS 1.3 the refusal comes when our side of the handshake is done: as an alert on the first read.
-    let is_told = event["sidelight.cause"] == "tls_failed" || event.to_string().contains("CertificateRequired");
+    let is_told =
+        event["sidelight.cause"] == "tls_failed" || event.to_string().contains("CertificateRequired");
     assert!(is_told, "{event}");
     // Speaks no TLS at all.
     let proxy = to(backend.address(), &files, "auto", "    server_name: payments.example\n");

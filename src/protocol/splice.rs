@@ -17,6 +17,19 @@ use tokio::time::Instant;
 
 const READ_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a tunnel may be silent once one of its sides has ended: protocols that are upgraded to, WebSocket above all,
+/// say goodbye in their own frames, and a client that forgets to close must not hold both sockets.
+pub const TUNNEL_LINGER: Duration = Duration::from_secs(1);
+
+/// How long a splice may be silent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silence {
+    /// While both sides may still say something; `None` for ever.
+    pub both: Option<Duration>,
+    /// Once one side has ended; `None` as long as `both`.
+    pub half_closed: Option<Duration>,
+}
+
 /// What a splice moved, and why it ended.
 #[derive(Debug, Default)]
 pub struct Moved {
@@ -40,6 +53,20 @@ impl Moved {
     }
 }
 
+/// Which side of a direction failed.
+enum Failed {
+    From(io::Error),
+    To(io::Error),
+}
+
+fn client_gone(error: &io::Error) -> Error {
+    Error::new(Kind::ClientGone, error.to_string())
+}
+
+fn upstream_closed(error: &io::Error) -> Error {
+    Error::new(Kind::UpstreamClosed, error.to_string())
+}
+
 /// One direction.
 struct Half {
     input: Input,
@@ -55,7 +82,7 @@ impl Half {
     }
 
     /// Moves what can be moved; `Ok(true)` when something was.
-    fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>) -> io::Result<bool>
+    fn poll<R, W>(&mut self, from: &mut R, to: &mut W, cx: &mut Context<'_>) -> Result<bool, Failed>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -68,7 +95,7 @@ impl Half {
                 self.output.push(data);
             }
             match self.output.poll_flush(to, cx) {
-                Poll::Ready(result) => result?,
+                Poll::Ready(result) => result.map_err(Failed::To)?,
                 Poll::Pending => return Ok(has_moved),
             }
             if self.is_read {
@@ -81,7 +108,7 @@ impl Half {
             match self.input.poll_fill(from, cx, READ_BYTES_MAX) {
                 Poll::Ready(Ok(0)) => self.is_read = true,
                 Poll::Ready(Ok(_)) => has_moved = true,
-                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Err(error)) => return Err(Failed::From(error)),
                 Poll::Pending => {
                     return Ok(has_moved);
                 }
@@ -91,14 +118,14 @@ impl Half {
     }
 }
 
-/// Moves bytes between `client` and `upstream` until both directions ended, one failed, or nothing moved for
-/// `idle_timeout`. The aheads are sent first.
+/// Moves bytes between `client` and `upstream` until both directions ended, one failed, or nothing moved for too long.
+/// The aheads are sent first.
 pub async fn run<C, U>(
     client: &mut C,
     client_ahead: Bytes,
     upstream: &mut U,
     upstream_ahead: Bytes,
-    idle_timeout: Option<Duration>,
+    silence: Silence,
 ) -> Moved
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -107,26 +134,34 @@ where
     let (mut up, mut down) = (Half::new(client_ahead), Half::new(upstream_ahead));
     let mut timer = Timer::new();
     let mut deadline = None;
+    let mut was_half_closed = false;
     let error = poll_fn(|cx| {
         let moved_up = match up.poll(client, upstream, cx) {
             Ok(moved) => moved,
-            Err(error) => return Poll::Ready(Some(Error::new(Kind::ClientGone, error.to_string()))),
+            Err(Failed::From(error)) => return Poll::Ready(Some(client_gone(&error))),
+            Err(Failed::To(error)) => return Poll::Ready(Some(upstream_closed(&error))),
         };
         let moved_down = match down.poll(upstream, client, cx) {
             Ok(moved) => moved,
-            Err(error) => return Poll::Ready(Some(Error::new(Kind::UpstreamClosed, error.to_string()))),
+            Err(Failed::From(error)) => return Poll::Ready(Some(upstream_closed(&error))),
+            Err(Failed::To(error)) => return Poll::Ready(Some(client_gone(&error))),
         };
         if up.is_done && down.is_done {
             return Poll::Ready(None);
         }
-        let Some(timeout) = idle_timeout else { return Poll::Pending };
-        if moved_up || moved_down {
+        let is_half_closed = up.is_done || down.is_done;
+        if moved_up || moved_down || is_half_closed != was_half_closed {
             deadline = None;
+            was_half_closed = is_half_closed;
         }
+        let timeout = if is_half_closed { silence.half_closed.or(silence.both) } else { silence.both };
+        let Some(timeout) = timeout else { return Poll::Pending };
         let until = *deadline.get_or_insert_with(|| Instant::now() + timeout);
         match timer.poll(cx, until) {
+            // Whoever had ended had said all; the other only forgot to close.
+            Poll::Ready(()) if is_half_closed && silence.half_closed.is_some() => Poll::Ready(None),
             Poll::Ready(()) => {
-                Poll::Ready(Some(Error::new(Kind::ResponseBodyTimeout, "the tunnel was idle")))
+                Poll::Ready(Some(Error::new(Kind::ResponseBodyTimeout, "nothing moved for too long")))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -144,7 +179,8 @@ mod tests {
     async fn both_directions_end_on_their_own() {
         let (mut client, mut near) = tokio::io::duplex(16);
         let (mut far, mut server) = tokio::io::duplex(16);
-        let splice = run(&mut near, Bytes::from_static(b"ahead "), &mut far, Bytes::new(), None);
+        let splice =
+            run(&mut near, Bytes::from_static(b"ahead "), &mut far, Bytes::new(), Silence::default());
         let client_side = async {
             client.write_all(b"request, longer than the pipe").await.unwrap();
             client.shutdown().await.unwrap();
@@ -162,7 +198,7 @@ mod tests {
         let (moved, answer, request) = tokio::join!(splice, client_side, server_side);
         assert_eq!(request, "ahead request, longer than the pipe");
         assert_eq!(answer, "an answer after the end of the request");
-        assert!(moved.error.is_none());
+        assert!(moved.error.is_none(), "{:?}", moved.error);
         assert_eq!((moved.received_bytes, moved.sent_bytes), (35, 38));
     }
 
@@ -170,8 +206,20 @@ mod tests {
     async fn silence_ends_it() {
         let (_client, mut near) = tokio::io::duplex(16);
         let (mut far, _server) = tokio::io::duplex(16);
-        let idle = Some(Duration::from_secs(60));
-        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), idle).await;
+        let silence = Silence { both: Some(Duration::from_secs(60)), half_closed: None };
+        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), silence).await;
         assert_eq!(moved.error.map(|error| error.kind()), Some(Kind::ResponseBodyTimeout));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_whose_one_side_ended_does_not_wait_for_ever() {
+        let (_client, mut near) = tokio::io::duplex(16);
+        let (mut far, server) = tokio::io::duplex(16);
+        drop(server);
+        let started = Instant::now();
+        let silence = Silence { both: Some(Duration::from_secs(60)), half_closed: Some(TUNNEL_LINGER) };
+        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), silence).await;
+        assert!(moved.error.is_none(), "{:?}", moved.error);
+        assert_eq!(started.elapsed(), TUNNEL_LINGER);
     }
 }

@@ -7,7 +7,7 @@ use crate::connect::Upstream;
 use crate::context::{Rng, TraceParent, ids};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Connection, Guard, Phase, Recorder, Sink};
-use crate::protocol::splice;
+use crate::protocol::splice::{self, Silence};
 use crate::svc::Io;
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -42,7 +42,9 @@ impl Carriage {
             }
         };
         recorder.edit().phase = Phase::Response;
-        let moved = splice::run(&mut io, ahead, &mut upstream, Bytes::new(), self.idle_timeout).await;
+        // Plain TCP may be half-closed for as long as it likes.
+        let silence = Silence { both: self.idle_timeout, half_closed: None };
+        let moved = splice::run(&mut io, ahead, &mut upstream, Bytes::new(), silence).await;
         moved.record(&recorder);
         if moved.error.is_none() {
             guard.complete();

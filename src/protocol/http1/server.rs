@@ -6,7 +6,7 @@ use crate::drain;
 use crate::error::{Error, Kind};
 use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink};
 use crate::http1::{self, Framing, HeadLimits, Request, chunked};
-use crate::protocol::splice;
+use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};
 use crate::svc::{Body, Input, Io, Method, Output, RequestHead, Scheme, Timer, Version};
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::RefCell;
@@ -483,8 +483,8 @@ where
         let ahead = self.shared.borrow_mut().input.bytes.split().freeze();
         let mut client = Client(&self.shared);
         let mut upstream = tunnel.io;
-        let idle = self.settings.tunnel_idle_timeout;
-        let moved = splice::run(&mut client, ahead, &mut upstream, tunnel.ahead, idle).await;
+        let silence = Silence { both: self.settings.tunnel_idle_timeout, half_closed: Some(TUNNEL_LINGER) };
+        let moved = splice::run(&mut client, ahead, &mut upstream, tunnel.ahead, silence).await;
         moved.record(&serving.ctx.recorder);
         if moved.error.is_none() {
             guard.complete();

@@ -4,7 +4,8 @@ use super::Settings;
 use crate::error::{Error, Kind};
 use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel};
 use crate::http1::chunked::is_allowed_trailer;
-use crate::protocol::{respond, splice};
+use crate::protocol::respond;
+use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};
 use crate::svc::{Body, Fields, Frame, Known, Method, RequestHead, Scheme, Source, Timer, Version, http2};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -187,7 +188,8 @@ async fn run_tunnel(
     let Ok(client) = upgrade.await else { return };
     let mut client = TokioIo::new(client);
     let mut upstream = tunnel.io;
-    let moved = splice::run(&mut client, Bytes::new(), &mut upstream, tunnel.ahead, idle_timeout).await;
+    let silence = Silence { both: idle_timeout, half_closed: Some(TUNNEL_LINGER) };
+    let moved = splice::run(&mut client, Bytes::new(), &mut upstream, tunnel.ahead, silence).await;
     moved.record(&served.ctx.recorder);
     if moved.error.is_none() {
         served.guard.complete();
