@@ -4,14 +4,18 @@ import asyncio
 import http
 
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 
 async def handle(connection):
-    async for message in connection:
-        if isinstance(message, str) and message.startswith("close "):
-            await connection.close(int(message.split()[1]), "as asked")
-            return
-        await connection.send(message)
+    try:
+        async for message in connection:
+            if isinstance(message, str) and message.startswith("close "):
+                await connection.close(int(message.split()[1]), "as asked")
+                return
+            await connection.send(message)
+    except ConnectionClosed:
+        pass  # how the client leaves is the client's case
 
 
 def refuse(connection, request):

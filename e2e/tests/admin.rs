@@ -20,14 +20,14 @@ fn post(proxy: &Sidelight, path: &str, content: &str) -> Response {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    RawClient::connect(proxy.address("admin")).ask(head + content).unwrap()
+    RawClient::connect(proxy.address("admin")).ask(head + content).expect("an answer")
 }
 
 /// Samples by name and labels. Panics on a line that is no sample of the Prometheus text format.
 fn samples(text: &str) -> HashMap<String, f64> {
     let mut samples = HashMap::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let line = line.split(" # ").next().unwrap(); // without an exemplar
+        let line = line.split(" # ").next().expect("what the test prepared"); // without an exemplar
         let end = line.rfind('}').map_or_else(|| line.find(' ').unwrap_or(0), |brace| brace + 1);
         let (series, value) = line.split_at(end);
         let value = value.split_whitespace().next().and_then(|value| value.parse().ok());

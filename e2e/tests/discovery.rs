@@ -1,13 +1,13 @@
 //! Endpoints that come from a file, which changes while traffic flows. DNS is tested with its own server in the crate.
 
-use e2e::{RawClient, Setup, Sidelight, StrictBackend, wait_for};
+use e2e::{Launch, RawClient, Setup, Sidelight, StrictBackend, wait_for};
 use std::net::SocketAddr;
 use std::path::Path;
 
 fn write(directory: &Path, text: &str) {
     let draft = directory.join("draft");
-    std::fs::write(&draft, text).unwrap();
-    std::fs::rename(draft, directory.join("endpoints.yaml")).unwrap();
+    std::fs::write(&draft, text).expect("a file");
+    std::fs::rename(draft, directory.join("endpoints.yaml")).expect("a rename");
 }
 
 fn list(endpoints: &[&StrictBackend]) -> String {
@@ -26,7 +26,7 @@ fn start(directory: &Path) -> Sidelight {
 
 fn ask(address: SocketAddr) -> u16 {
     let request = "GET / HTTP/1.1\r\nHost: payments\r\nConnection: close\r\n\r\n";
-    RawClient::connect(address).ask(request).unwrap().status
+    RawClient::connect(address).ask(request).expect("an answer").status
 }
 
 #[test]
@@ -76,23 +76,17 @@ fn a_broken_file_keeps_the_last_good_list() {
     // An empty list was meant: nobody is left.
     write(directory.path(), &list(&[]));
     wait_for("no endpoint to be left", || (ask(proxy.outbound()) == 503).then_some(()));
-    let events = proxy.events().exchanges();
-    assert_eq!(events.last().unwrap()["sidelight.cause"], "no_endpoint");
+    proxy.events().find("the cause", |event| event["sidelight.cause"] == "no_endpoint");
     write(directory.path(), &list(&[&backend]));
     wait_for("the endpoint to be back", || (ask(proxy.outbound()) == 200).then_some(()));
 }
 
 #[test]
-fn a_file_that_comes_late_is_waited_for_a_while() {
+fn a_file_that_is_not_there_is_told_at_start() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = StrictBackend::start();
-    let at = directory.path().to_owned();
-    let text = list(&[&backend]);
-    let writer = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(300)); // later than the proxy's first look
-        write(&at, &text);
-    });
-    let proxy = start(directory.path());
-    writer.join().unwrap();
-    wait_for("the endpoint", || (ask(proxy.outbound()) == 200).then_some(()));
+    let text = "service: { name: a }\ninbound: { address: none }\n\
+                clusters: { payments: { discovery: { file: { path: endpoints.yaml } } } }\n";
+    std::fs::write(directory.path().join("sidelight.yaml"), text).unwrap();
+    let (exit, _, errors) = Launch::run(directory.path(), &["run", "--config", "sidelight.yaml"]);
+    assert_eq!((exit, errors.contains("endpoints.yaml")), (64, true), "{errors}");
 }

@@ -24,8 +24,8 @@ fn connect(proxy: &Sidelight, count: usize) -> Vec<TcpStream> {
         .map(|number| {
             let mut client = TcpStream::connect(proxy.inbound())
                 .unwrap_or_else(|error| panic!("connection {number}: {error}"));
-            client.write_all(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n").unwrap();
-            let read = client.read(&mut space).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n").expect("a proxy that reads");
+            let read = client.read(&mut space).expect("an answer");
             assert!(space[..read].starts_with(b"HTTP/1.1 200"), "connection {number}");
             client
         })

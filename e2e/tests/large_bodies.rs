@@ -14,8 +14,8 @@ const LENGTH: u64 = 2 << 30;
 const RESIDENT_MAX: u64 = 64 << 20;
 
 fn read_head(wire: &mut Wire) -> String {
-    let line = String::from_utf8(wire.line("request line").unwrap()).unwrap();
-    while !wire.line("field").unwrap().is_empty() {}
+    let line = String::from_utf8(wire.line("request line").expect("text")).expect("text");
+    while !wire.line("field").expect("a line").is_empty() {}
     line
 }
 
@@ -54,14 +54,14 @@ fn app() -> RawServer {
         let line = read_head(&mut wire);
         if line.starts_with("GET") {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
-            wire.send(head.as_bytes()).unwrap();
+            wire.send(head.as_bytes()).expect("a peer that reads");
             pour(&mut wire.handle(), LENGTH);
             return;
         }
         let got = swallow(&mut wire, LENGTH).to_string();
         let answer =
             format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{got}", got.len());
-        wire.send(answer.as_bytes()).unwrap();
+        wire.send(answer.as_bytes()).expect("a peer that reads");
     })
 }
 
@@ -147,7 +147,7 @@ fn two_gibibytes_go_up_over_http2() {
 
 /// How much a socket takes before it takes no more for a while.
 fn fill(socket: &mut TcpStream) -> u64 {
-    socket.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     let part = vec![b'x'; 64 * 1024];
     let mut total = 0;
     while let Ok(written) = socket.write(&part) {
@@ -238,14 +238,14 @@ impl Doomed {
             .spawn()
             .unwrap_or_else(|error| panic!("python3: {error}; install it: apt-get install python3"));
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = format!("127.0.0.1:{}", line.trim()).parse().unwrap();
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("a line");
+        let address = format!("127.0.0.1:{}", line.trim()).parse().expect("a number");
         Doomed { child, address }
     }
 
     fn kill(&mut self) {
-        self.child.kill().unwrap(); // SIGKILL
-        self.child.wait().unwrap();
+        self.child.kill().expect("a process"); // SIGKILL
+        self.child.wait().expect("a process");
     }
 }
 

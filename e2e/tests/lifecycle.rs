@@ -25,12 +25,12 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 /// An address that nobody uses now.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0").expect("bind on loopback").local_addr().expect("bind on loopback")
 }
 
 fn configure(directory: &Path, setup: &Setup) {
     let yaml = setup.yaml(&directory.join("events.ndjson"));
-    std::fs::write(directory.join("sidelight.yaml"), yaml).unwrap();
+    std::fs::write(directory.join("sidelight.yaml"), yaml).expect("a file");
 }
 
 fn run(directory: &Path, setup: &Setup, app: &[&str]) -> Launch {
@@ -196,8 +196,8 @@ fn draining_can_be_asked_for_by_the_admin_api() {
 
 /// Starts with `yaml`; the exit status and what it said.
 fn refused(yaml: &str) -> (i32, String) {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("sidelight.yaml"), yaml).unwrap();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("sidelight.yaml"), yaml).expect("a file");
     let (exit, _, errors) = Launch::run(directory.path(), &["run", "--config", "sidelight.yaml"]);
     (exit, errors)
 }

@@ -15,12 +15,17 @@ struct Nginx {
 
 impl Nginx {
     fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("a temporary directory");
         let at = directory.path().display();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = || {
+            TcpListener::bind("127.0.0.1:0")
+                .expect("bind on loopback")
+                .local_addr()
+                .expect("bind on loopback")
+        };
         let (http1, http2) = (free(), free());
-        std::fs::write(directory.path().join("index.html"), vec![b'x'; 1024]).unwrap();
-        std::fs::write(directory.path().join("large"), vec![b'x'; 1 << 20]).unwrap();
+        std::fs::write(directory.path().join("index.html"), vec![b'x'; 1024]).expect("a thread");
+        std::fs::write(directory.path().join("large"), vec![b'x'; 1 << 20]).expect("a thread");
         let text = format!(
             "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 2048; }}\n\
@@ -30,7 +35,7 @@ impl Nginx {
              server {{ listen {http2} http2; root {at}; }} }}\n"
         );
         let file = directory.path().join("nginx.conf");
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, text).expect("a file");
         let child = Command::new("nginx")
             .args(["-c", &file.display().to_string(), "-p", &at.to_string()])
             .stderr(Stdio::null())
@@ -68,7 +73,7 @@ fn h2load(url: &str, requests: u64, more: &[&str]) {
     for word in ["failed", "errored", "timeout"] {
         assert_eq!(number(&said, "requests:", word), 0, "{said}");
     }
-    let status = said.lines().find(|line| line.starts_with("status codes:")).unwrap();
+    let status = said.lines().find(|line| line.starts_with("status codes:")).expect("what the test prepared");
     assert!(status.contains(&format!("{requests} 2xx")), "{said}");
 }
 

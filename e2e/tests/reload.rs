@@ -16,7 +16,7 @@ fn saying(base: &Setup, text: &str) -> Setup {
 }
 
 fn said(client: &mut RawClient) -> String {
-    client.ask("GET /said HTTP/1.1\r\nHost: app.example\r\n\r\n").unwrap().text()
+    client.ask("GET /said HTTP/1.1\r\nHost: app.example\r\n\r\n").expect("an answer").text()
 }
 
 #[test]

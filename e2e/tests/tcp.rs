@@ -11,12 +11,12 @@ fn counting() -> RawServer {
         let mut part = Vec::new();
         while wire.exact(1, "a byte", &mut part).is_ok() {
             let more = wire.pending().len() as u64;
-            wire.exact(more, "bytes", &mut part).unwrap();
+            wire.exact(more, "bytes", &mut part).expect("bytes");
             total += part.len();
-            wire.send(&part).unwrap();
+            wire.send(&part).expect("a peer that reads");
             part.clear();
         }
-        wire.send(format!("[{total}]").as_bytes()).unwrap();
+        wire.send(format!("[{total}]").as_bytes()).expect("a peer that reads");
         wire.close();
     })
 }
@@ -94,7 +94,7 @@ fn what_is_not_http_is_refused_where_only_http_is_spoken() {
     let mut got = Vec::new();
     client.to_end("the end", &mut got).unwrap();
     assert_eq!(server.connections(), 0);
-    assert_eq!(proxy.events().wait_connections(1)[0]["sidelight.cause"], "malformed_request");
+    assert_eq!(proxy.events().wait(1)[0]["sidelight.cause"], "malformed_request");
 }
 
 #[test]

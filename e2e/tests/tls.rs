@@ -17,7 +17,8 @@ struct Files {
 
 impl Files {
     fn new() -> Self {
-        let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new("mesh"));
+        let (directory, authority) =
+            (tempfile::tempdir().expect("a temporary directory"), Authority::new("mesh"));
         e2e::tls::write(directory.path(), "ca.pem", &authority.pem);
         authority.server(NAME).write(directory.path(), "server");
         authority.client("spiffe://mesh.example/checkout").write(directory.path(), "client");
@@ -206,7 +207,7 @@ fn to(upstream: SocketAddr, files: &Files, protocol: &str, more: &str) -> Sideli
 }
 
 fn ask_other(proxy: &Sidelight) -> Response {
-    RawClient::connect(proxy.outbound()).ask("GET / HTTP/1.1\r\nHost: other\r\n\r\n").unwrap()
+    RawClient::connect(proxy.outbound()).ask("GET / HTTP/1.1\r\nHost: other\r\n\r\n").expect("an answer")
 }
 
 #[test]

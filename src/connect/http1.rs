@@ -166,16 +166,33 @@ pub async fn send(
         Ok(answer) if answer.head.status == 101 && !is_switch(&head, &answer.head) => {
             Err(Error::new(Kind::UpgradeFailed, "101 to a request that did not ask for this protocol"))
         }
-        Ok(answer) => Ok(respond(connection, upload, answer, &head, &ctx, settings, home)),
+        Ok(answer) => {
+            let is_gateway_error = is_gateway_error(answer.head.status);
+            let response = respond(connection, upload, answer, &head, &ctx, settings, home);
+            if is_gateway_error {
+                hand_back(&ctx, head, replay_body);
+            }
+            Ok(response)
+        }
         Err(error) => {
             let error = grade(error, &connection, before);
-            if error.replay() != Replay::Never
-                && let Some(body) = replay_body.filter(Body::is_intact)
-            {
-                *ctx.unsent.borrow_mut() = Some((head, body));
+            if error.replay() != Replay::Never {
+                hand_back(&ctx, head, replay_body);
             }
             Err(error)
         }
+    }
+}
+
+/// Whether a retry may be asked for because of this answer.
+pub(super) fn is_gateway_error(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
+/// Leaves head and content for another try, where the content is still whole.
+pub(super) fn hand_back(ctx: &Ctx, head: Box<RequestHead>, body: Option<Body>) {
+    if let Some(body) = body.filter(Body::is_intact) {
+        *ctx.unsent.borrow_mut() = Some((head, body));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The HTTP/2 client: hyper's, with its errors read for what may be repeated.
 
-use super::http1::Open;
+use super::http1::{Open, hand_back, is_gateway_error};
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Exchange, Response, Tunnel};
 use crate::http1::chunked::is_allowed_trailer;
@@ -159,11 +159,8 @@ pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Res
         Err(mut error) => {
             let unsent = error.take_message();
             let error = grade(error.error(), unsent.is_some());
-            let body = unsent.map(http::Request::into_body).or(replay_body.filter(Body::is_intact));
-            if error.replay() != Replay::Never
-                && let Some(body) = body
-            {
-                *ctx.unsent.borrow_mut() = Some((head, body));
+            if error.replay() != Replay::Never {
+                hand_back(&ctx, head, unsent.map(http::Request::into_body).or(replay_body));
             }
             return Err(error);
         }
@@ -171,6 +168,9 @@ pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Res
     ctx.note_answer(crate::svc::Version::Http2);
     if is_tunnel && response.status().is_success() {
         return tunnel_response(&head, response, stream).await;
+    }
+    if is_gateway_error(response.status().as_u16()) {
+        hand_back(&ctx, head, replay_body);
     }
     let (parts, incoming) = response.into_parts();
     let response_head = http2::response_from(&parts);

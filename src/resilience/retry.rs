@@ -91,10 +91,12 @@ where
             // SAFETY: as above.
             let mut future = unsafe { Pin::new_unchecked(&mut this.future) };
             let answer = ready!(future.as_mut().poll(cx));
-            let Err(error) = &answer else { return Poll::Ready(answer) };
             let Some(policy) = &this.policy else { return Poll::Ready(answer) };
-            if this.retries >= policy.retries_max || !may_retry(error, policy, this.is_idempotent, &this.ctx)
-            {
+            let may_retry = match &answer {
+                Ok(response) => may_retry_answer(response.head.status, policy, this.is_idempotent, &this.ctx),
+                Err(error) => may_retry(error, policy, this.is_idempotent, &this.ctx),
+            };
+            if this.retries >= policy.retries_max || !may_retry {
                 return Poll::Ready(answer);
             }
             let Some((head, body)) = this.ctx.unsent.take() else { return Poll::Ready(answer) };
@@ -105,6 +107,14 @@ where
             future.set(this.service.call(Exchange { head, body, ctx: this.ctx.clone() }));
         }
     }
+}
+
+/// Whether an upstream's own answer may and shall be met by another try.
+fn may_retry_answer(status: u16, policy: &Policy, is_idempotent: bool, ctx: &Ctx) -> bool {
+    matches!(status, 502..=504)
+        && policy.retry_on.gateway_error
+        && is_idempotent
+        && ctx.recorder.edit().request_type != RequestType::Trace
 }
 
 /// Whether `error` may and shall be met by another try.

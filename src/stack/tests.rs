@@ -317,6 +317,26 @@ async fn a_try_has_its_own_deadline_and_another_endpoint_gets_the_next() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_gateway_error_is_tried_elsewhere_where_the_route_says_so_and_the_method_allows_it() {
+    const UNAVAILABLE: Behaviour = Behaviour::Answer("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
+    let routes = "[{ cluster: c, retry: { limit: 1, on: [gateway_error] } }]";
+    for (method, fields, status) in [
+        (Method::Get, &[][..], 200),
+        (Method::Post, &[("idempotency-key", "k1")], 200),
+        (Method::Post, &[], 503),
+        (Method::Get, &[("x-request-type", "TRACE")], 503),
+    ] {
+        let mut fixture = Fixture::new(&[(1, UNAVAILABLE), (2, OK)], routes);
+        let mut statuses = Vec::new();
+        for _ in 0..2 {
+            statuses.push(fixture.send(method, "/", fields).await.0.head.status);
+        }
+        // Round robin starts at either endpoint; one of the two exchanges met the one that is unavailable.
+        assert_eq!(statuses.iter().max(), Some(&status), "{method:?} {fields:?} {:?}", fixture.seen());
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_grpc_call_is_answered_in_grpc() {
     let mut fixture = Fixture::new(&[(1, Behaviour::Refuse)], "[]");
     let (response, content) =
