@@ -27,7 +27,7 @@ fn post(proxy: &Sidelight, path: &str, content: &str) -> Response {
 fn samples(text: &str) -> HashMap<String, f64> {
     let mut samples = HashMap::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let line = line.split(" # ").next().expect("what the test prepared"); // without an exemplar
+        let line = line.split(" # ").next().expect("a line"); // without an exemplar
         let end = line.rfind('}').map_or_else(|| line.find(' ').unwrap_or(0), |brace| brace + 1);
         let (series, value) = line.split_at(end);
         let value = value.split_whitespace().next().and_then(|value| value.parse().ok());

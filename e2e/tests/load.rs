@@ -73,7 +73,7 @@ fn h2load(url: &str, requests: u64, more: &[&str]) {
     for word in ["failed", "errored", "timeout"] {
         assert_eq!(number(&said, "requests:", word), 0, "{said}");
     }
-    let status = said.lines().find(|line| line.starts_with("status codes:")).expect("what the test prepared");
+    let status = said.lines().find(|line| line.starts_with("status codes:")).expect("a summary");
     assert!(status.contains(&format!("{requests} 2xx")), "{said}");
 }
 
