@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
+use crate::PATIENCE;
 use crate::hpack::{self, Decoder, Pair};
 use crate::wire::{Fault, Wire};
 
@@ -402,9 +404,16 @@ impl Peer {
     /// # Errors
     /// Silence, or what the peer cannot read.
     pub fn read_until(&mut self, done: impl Fn(&Peer) -> bool) -> Result<(), Fault> {
+        let mut progress = (Instant::now(), self.news());
         while !done(self) {
             if !self.step()? {
                 return Ok(());
+            }
+            // Frames that only keep a connection alive are no progress.
+            if self.news() != progress.1 {
+                progress = (Instant::now(), self.news());
+            } else if progress.0.elapsed() > PATIENCE {
+                return Err(Fault::Silence("frame of a stream".to_owned()));
             }
         }
         Ok(())
@@ -422,6 +431,11 @@ impl Peer {
             is_over || is_lost
         })?;
         Ok(self.stream(stream))
+    }
+
+    /// How many frames came that say something of a stream or of the end.
+    fn news(&self) -> u32 {
+        [DATA, HEADERS, RST_STREAM, GOAWAY].iter().map(|&kind| self.seen[usize::from(kind)]).sum()
     }
 
     /// Sends a request without content on `stream` and reads its answer.

@@ -40,11 +40,6 @@ fn answers_that_break_rules_are_not_passed_on() {
             &["upstream_protocol", "upstream_reset"],
         ),
         (
-            "a request's pseudo-header field",
-            |id| headers(id, &[(":status", "200"), (":path", "/")], true),
-            &["upstream_protocol", "upstream_reset"],
-        ),
-        (
             "a name in upper case",
             |id| headers(id, &[(":status", "200"), ("X-Upper", "1")], true),
             &["upstream_protocol", "upstream_reset"],

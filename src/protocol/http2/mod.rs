@@ -5,6 +5,7 @@
 
 mod guard;
 mod stream;
+mod task;
 
 pub use guard::GuardLimits;
 
@@ -15,12 +16,13 @@ use guard::Guarded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use stream::Streams;
+use task::Tasks;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -63,18 +65,6 @@ pub struct Settings {
     pub tunnel_idle_timeout: Option<Duration>,
 }
 
-/// Runs hyper's tasks on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-struct Here;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
-}
-
 /// Serves a connection until it ends; the limit of the guard that ended it, if one did.
 pub async fn serve<S>(
     io: Io,
@@ -90,8 +80,10 @@ where
 {
     let place = poll_fn(|cx| Poll::Ready(watch.register(cx.waker()))).await;
     let active = Rc::new(Cell::new(0usize));
-    let streams = Streams::new(stack, connection, Rc::clone(&settings), sink, Rc::clone(&active));
-    let mut builder = hyper::server::conn::http2::Builder::new(Here);
+    let tasks = Tasks::new(settings.body_timeout);
+    let streams =
+        Streams::new(stack, connection, Rc::clone(&settings), sink, Rc::clone(&active), tasks.clone());
+    let mut builder = hyper::server::conn::http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.concurrent_streams_max)

@@ -1,6 +1,7 @@
 //! One stream: an exchange of its own.
 
 use super::Settings;
+use super::task::{Sending, Tasks};
 use crate::error::{Error, Kind};
 use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel};
 use crate::http1::chunked::is_allowed_trailer;
@@ -27,6 +28,7 @@ pub(super) struct Streams<S> {
     settings: Rc<Settings>,
     sink: Rc<dyn Sink>,
     active: Rc<Cell<usize>>,
+    tasks: Tasks,
 }
 
 /// Counts a stream as active.
@@ -45,8 +47,9 @@ impl<S> Streams<S> {
         settings: Rc<Settings>,
         sink: Rc<dyn Sink>,
         active: Rc<Cell<usize>>,
+        tasks: Tasks,
     ) -> Streams<S> {
-        Streams { stack: RefCell::new(stack), connection, settings, sink, active }
+        Streams { stack: RefCell::new(stack), connection, settings, sink, active, tasks }
     }
 }
 
@@ -87,13 +90,14 @@ where
         }
         let method = head.method;
         let body = if is_connect { Body::empty() } else { content(incoming, &recorder, &self.settings) };
+        let sending = self.tasks.watch(recorder.clone());
         let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
         ctx.refused.replace(refused);
         let call = self.stack.borrow_mut().call(Exchange { head: Box::new(head), body, ctx: ctx.clone() });
         let settings = Rc::clone(&self.settings);
         Box::pin(async move {
             let Ok(response) = call.await;
-            Ok(answer(response, upgrade, method, &settings, Served { ctx, guard, _active: active }))
+            Ok(answer(response, upgrade, method, &settings, Served { ctx, guard, sending, _active: active }))
         })
     }
 }
@@ -144,6 +148,7 @@ fn as_upgrade(head: &mut RequestHead) {
 struct Served {
     ctx: Ctx,
     guard: Guard,
+    sending: Rc<Sending>,
     _active: Active,
 }
 
@@ -226,6 +231,7 @@ impl Answer {
 
     fn complete(&mut self) {
         if let Some(served) = self.served.take() {
+            served.sending.is_over();
             served.guard.complete();
         }
     }
@@ -245,6 +251,7 @@ impl Answer {
 
     fn fail(&mut self, error: Error) -> Error {
         if let Some(served) = self.served.take() {
+            served.sending.is_over();
             served.ctx.recorder.fail(&error);
         }
         error
@@ -279,6 +286,9 @@ impl http_body::Body for Answer {
             Some(Ok(frame)) => {
                 this.note(&frame);
                 this.end_if_done();
+                if let Some(served) = &this.served {
+                    served.sending.moved();
+                }
                 Poll::Ready(Some(Ok(match frame {
                     Frame::Data(data) => http_body::Frame::data(data),
                     Frame::Trailers(fields) => {
