@@ -44,8 +44,9 @@ impl Http2Server {
         let mut server = Http2Server::start(move |peer, _| {
             while let Ok(Some(stream)) = peer.next_head() {
                 let Ok(request) = peer.finish(stream) else { return };
+                // Kept first: whoever has the answer may look for the request.
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
                 reply(peer, stream, &request);
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
                 peer.forget(stream);
             }
         });

@@ -6,6 +6,9 @@
 //! * [`RawClient`] sends bytes and reads answers with a parser that is strict as well, so that a fault of the
 //!   proxy in either direction is a failure of the test and not something the other side repaired.
 //! * [`Case`] is one row of a table of raw requests; [`Bench`] runs the rows, each followed by a clean request.
+//! * [`frames`] writes HTTP/2 frames, [`frames::Peer`] is either side of such a connection, [`FrameCase`] and
+//!   [`FrameBench`] are the table and its runner for them, [`Http2Server`] and [`RawServer`] are upstreams by script.
+//! * [`tls`] puts TLS around any of these; [`python`] and [`tool`] run the clients that people use.
 //!
 //! Everything blocks on threads with bounded waits: a test that hangs fails with the name of what it waited for.
 
@@ -20,6 +23,7 @@ pub mod hpack;
 mod http2_server;
 mod launch;
 mod message;
+mod peer;
 pub mod process;
 pub mod python;
 mod raw_server;

@@ -1,6 +1,6 @@
 //! A request's content, read from the client's connection as it is polled.
 
-use super::server::Shared;
+use super::finish::Shared;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Recorder;
 use crate::http1::Framing;

@@ -8,7 +8,11 @@
 //! would start is not known; after such an answer the socket is read until the client has seen it (lingering close).
 
 mod content;
+mod finish;
 mod server;
+mod settings;
+mod wait;
 mod write;
 
-pub use server::{Settings, serve};
+pub use server::serve;
+pub use settings::Settings;

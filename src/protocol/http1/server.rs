@@ -1,14 +1,17 @@
 //! The connection loop.
 
 use super::content::{Content, Limits as ContentLimits, Progress};
+use super::finish::{AHEAD_BYTES_MAX, Client, SKIP_BYTES_MAX, Shared, cut, linger, skip};
+use super::settings::Settings;
+use super::wait::{Head, Wait, method_of, parse, scheme, skip_empty_lines};
 use super::write::{Ended, Writing};
 use crate::drain;
 use crate::error::{Error, Kind};
 use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink};
-use crate::http1::{self, Framing, HeadLimits, Request, chunked};
+use crate::http1::{self, Framing, Request};
 use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};
-use crate::svc::{Body, Input, Io, Method, Output, RequestHead, Scheme, Timer, Version};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::svc::{Body, Input, Io, Method, Output, RequestHead, Timer, Version};
+use bytes::Bytes;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -16,55 +19,9 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tower::Service;
-
-/// Bounds of the client's side of an exchange.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The request's head.
-    pub head: HeadLimits,
-    /// The request's chunks and trailers.
-    pub chunked: chunked::Limits,
-    /// The request's content.
-    pub body_bytes_max: Option<u64>,
-    /// The most that is read at once.
-    pub buffer_bytes_max: usize,
-    /// How long a head may take once it began, or the first one from the accept.
-    pub header_timeout: Duration,
-    /// How long a connection may be idle between two requests.
-    pub idle_timeout: Duration,
-    /// How long content may stall, either way.
-    pub body_timeout: Option<Duration>,
-    /// How long after a request its client may close its side and still want the answer.
-    pub half_close_grace: Duration,
-    /// How many requests a connection may carry.
-    pub requests_max: Option<usize>,
-    /// How long a tunnel may be silent.
-    pub tunnel_idle_timeout: Option<Duration>,
-}
-
-/// The socket and its buffers: the connection's loop and the content of the request both use them.
-pub(super) struct Shared {
-    pub(super) io: Io,
-    pub(super) input: Input,
-    pub(super) output: Output,
-}
-
-/// How much of later requests is read ahead while one is answered.
-const AHEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// How much of a request's unread content is skipped to keep the connection usable after an early answer, and for how
-/// long.
-const SKIP_BYTES_MAX: u64 = 256 * 1024;
-const SKIP_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// After an answer that ends the connection, so much is read and thrown away, for so long, to let the client see the
-/// answer: closing a socket with unread bytes makes the kernel reset it, and the reset overtakes the answer.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
-const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends. `ahead` is what was read to detect the protocol.
 pub async fn serve<S>(
@@ -101,24 +58,6 @@ struct Server<S> {
     place: drain::Place,
     timer: Timer,
     served: usize,
-}
-
-/// What waiting for a head came to.
-enum Head {
-    Request(Request, Instant),
-    Refused(Error, Instant, Option<Method>),
-    Closed,
-}
-
-/// Where waiting for a head is.
-#[derive(Default)]
-struct Wait {
-    /// When the first byte of the head was seen.
-    started: Option<Instant>,
-    /// How much of the input was looked at in vain.
-    parsed_len: usize,
-    deadline: Option<Instant>,
-    is_deadline_of_head: bool,
 }
 
 /// An exchange that this connection is serving.
@@ -278,7 +217,7 @@ where
                 serving.ctx.recorder.edit().response_bytes = writing.sent_bytes();
                 serving.ctx.recorder.fail(&error);
                 drop(guard);
-                self.cut(writing.ends_with_close());
+                cut(&self.shared, writing.ends_with_close());
                 return Next::Close;
             }
             Ended::Gone => {
@@ -409,56 +348,11 @@ where
     /// After a complete answer: the next request, or an end that lets the client read what it was told.
     async fn after(&mut self, serving: Serving) -> Next {
         let is_open = serving.content.as_ref().is_some_and(|content| content.progress() != Progress::Done);
-        if serving.is_keep_alive && (!is_open || self.skip(serving.content).await) {
+        if serving.is_keep_alive && (!is_open || skip(serving.content).await) {
             return Next::Request;
         }
-        self.linger().await;
+        linger(&self.shared).await;
         Next::Close
-    }
-
-    /// Reads the rest of a request that was answered early; `false` when it does not end soon.
-    async fn skip(&mut self, content: Option<Content>) -> bool {
-        let Some(content) = content else { return true };
-        let mut body = Body::stream(content.clone());
-        let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        tokio::time::timeout(SKIP_TIME_MAX, rest).await.is_ok() && content.progress() == Progress::Done
-    }
-
-    /// Closes our side, then reads until the client closes its own, within bounds.
-    async fn linger(&mut self) {
-        let shared = Rc::clone(&self.shared);
-        let mut skipped = 0;
-        let mut is_shut = false;
-        let drained = poll_fn(|cx| {
-            let mut shared = shared.borrow_mut();
-            let Shared { io, input, .. } = &mut *shared;
-            if !is_shut {
-                match Pin::new(&mut *io).poll_shutdown(cx) {
-                    Poll::Ready(_) => is_shut = true,
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            loop {
-                skipped += input.bytes.len();
-                input.bytes.clear();
-                if skipped > LINGER_BYTES_MAX {
-                    return Poll::Ready(());
-                }
-                match input.poll_fill(io, cx, AHEAD_BYTES_MAX) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        });
-        let _ = tokio::time::timeout(LINGER_TIME_MAX, drained).await;
-    }
-
-    /// Ends the connection so that the client sees a cut, where only the end of the stream says where content ends.
-    fn cut(&mut self, ends_with_close: bool) {
-        if ends_with_close && let Some(tcp) = self.shared.borrow().io.socket().as_tcp() {
-            let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-        }
     }
 
     /// Writes the head of a switch of protocols, then moves bytes until both sides are done.
@@ -490,88 +384,5 @@ where
             guard.complete();
         }
         Next::Close
-    }
-}
-
-/// The client's stream, borrowed only while it is polled.
-struct Client<'a>(&'a RefCell<Shared>);
-
-impl AsyncRead for Client<'_> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Client<'_> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().io).poll_shutdown(cx)
-    }
-}
-
-impl Wait {
-    fn started(&self) -> Instant {
-        self.started.unwrap_or_else(Instant::now)
-    }
-
-    /// Until when this wait may last: a head that has begun has less time than an idle connection.
-    fn deadline(&mut self, is_idle: bool, settings: &Settings) -> Instant {
-        if let (Some(deadline), true) = (self.deadline, self.is_deadline_of_head != is_idle) {
-            return deadline;
-        }
-        let timeout = if is_idle { settings.idle_timeout } else { settings.header_timeout };
-        self.is_deadline_of_head = !is_idle;
-        *self.deadline.insert(Instant::now() + timeout)
-    }
-}
-
-/// Looks for a head at the start of `input`.
-fn parse(
-    input: &mut BytesMut,
-    wait: &mut Wait,
-    settings: &Settings,
-    connection: &Connection,
-) -> Option<Head> {
-    if input.is_empty() {
-        return None;
-    }
-    let started = *wait.started.get_or_insert_with(Instant::now);
-    let is_worth_it = wait.parsed_len == 0
-        || input.len() >= settings.head.head_bytes_max
-        || http1::may_be_complete(input, wait.parsed_len);
-    wait.parsed_len = input.len();
-    if !is_worth_it {
-        return None;
-    }
-    match http1::parse_request(input, &settings.head, scheme(connection)) {
-        Ok(Some(request)) => {
-            input.advance(request.head_bytes);
-            Some(Head::Request(request, started))
-        }
-        Ok(None) => None,
-        Err(error) => Some(Head::Refused(error, started, method_of(input))),
-    }
-}
-
-/// The method of a request that could not be parsed, where its first word is one.
-fn method_of(input: &[u8]) -> Option<Method> {
-    Method::from_known(input.split(|byte| *byte == b' ').next()?)
-}
-
-fn scheme(connection: &Connection) -> Scheme {
-    if connection.is_tls { Scheme::Https } else { Scheme::Http }
-}
-
-/// RFC 9112 §2.2: empty lines in front of a request are ignored.
-fn skip_empty_lines(input: &mut BytesMut) {
-    while input.starts_with(b"\r\n") {
-        input.advance(2);
     }
 }

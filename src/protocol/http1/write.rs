@@ -1,6 +1,6 @@
 //! Writing an answer: its head, then its content as it comes.
 
-use super::server::Shared;
+use super::finish::Shared;
 use crate::error::{Error, Kind};
 use crate::exchange::{Phase, Recorder, Response};
 use crate::http1::{self, Content as Follows, Persistence, chunked};

@@ -9,16 +9,21 @@
 //! connection that turns out to be closed, only an idempotent request may: nothing that the kernel knows tells whether
 //! the upstream saw it (with delayed acknowledgements, not even what was acknowledged).
 
+mod content;
+mod upload;
+
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Ctx, Exchange, Response, Tunnel};
-use crate::http1::chunked::{self, Decoder, Step};
+use crate::http1::chunked::{self, Decoder};
 use crate::http1::{self, Content, Framing, HeadLimits};
-use crate::svc::{Body, Frame, Input, Io, Known, Output, RequestHead, Source};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::svc::{Body, Input, Io, Known, Output, RequestHead};
+use bytes::{Buf, Bytes};
+use content::{Content as Answering, State, settle};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use upload::Upload;
 
 /// Bounds of the upstream's side of an exchange.
 #[derive(Clone, Copy, Debug)]
@@ -84,61 +89,6 @@ impl Connection {
     pub fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.bytes.is_empty() && self.input.poll_fill(&mut self.io, &mut cx, 0).is_pending()
-    }
-}
-
-/// What is left to send of a request's content.
-struct Upload {
-    body: Body,
-    is_chunked: bool,
-    is_done: bool,
-    /// The upstream no longer takes it; its answer may still come.
-    is_refused: bool,
-}
-
-impl Upload {
-    /// Moves content to the connection until it is done or one side makes us wait.
-    fn poll(&mut self, io: &mut Io, output: &mut Output, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        loop {
-            if self.is_refused {
-                return Poll::Ready(Ok(()));
-            }
-            let mut is_waiting = false;
-            while !self.is_done && output.has_room() && !is_waiting {
-                match self.body.poll_frame(cx) {
-                    Poll::Ready(Some(Ok(Frame::Data(data)))) => self.push(output, data),
-                    Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
-                        self.end(output, Some(&fields));
-                    }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) => self.end(output, None),
-                    Poll::Pending => is_waiting = true,
-                }
-            }
-            match output.poll_flush(io, cx) {
-                Poll::Ready(Ok(())) if self.is_done => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) if is_waiting => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                // The upstream may have answered before it closed: that answer counts.
-                Poll::Ready(Err(_)) => self.is_refused = true,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    fn push(&self, output: &mut Output, data: Bytes) {
-        if !self.is_chunked {
-            output.push(data);
-            return;
-        }
-        chunked::write_chunk(output, data);
-    }
-
-    fn end(&mut self, output: &mut Output, trailers: Option<&crate::svc::Fields>) {
-        self.is_done = true;
-        if self.is_chunked {
-            chunked::write_last_chunk(output, trailers);
-        }
     }
 }
 
@@ -333,140 +283,8 @@ fn respond(
                 (None, _) => State::Close,
             };
             let body =
-                Content1 { connection: Some(connection), upload, state, is_keep_alive, home, settings };
+                Answering { connection: Some(connection), upload, state, is_keep_alive, home, settings };
             Response { head, body: Body::stream(body), tunnel: None }
         }
-    }
-}
-
-/// Keeps the connection, or closes it.
-fn settle(mut connection: Connection, is_keep_alive: bool, home: &dyn Home) {
-    // Bytes behind the answer were not asked for: whatever they are, the next exchange must not take them for its own.
-    if is_keep_alive && connection.input.bytes.is_empty() {
-        connection.input.release();
-        connection.is_reused = true;
-        home.check_in(connection);
-    }
-}
-
-/// An answer's content, read from the connection as it is polled.
-struct Content1 {
-    connection: Option<Connection>,
-    upload: Upload,
-    state: State,
-    is_keep_alive: bool,
-    home: Rc<dyn Home>,
-    settings: Settings,
-}
-
-enum State {
-    /// All of it is here; only the upload still runs.
-    Whole(Bytes),
-    Length(u64),
-    Chunked(Decoder),
-    Close,
-    Done,
-}
-
-/// One step of decoding.
-enum Found {
-    Data(Bytes),
-    /// Nothing usable is buffered.
-    Nothing,
-    End(Option<crate::svc::Fields>),
-}
-
-impl Content1 {
-    fn decode(state: &mut State, input: &mut BytesMut) -> Result<Found> {
-        Ok(match state {
-            State::Whole(bytes) if bytes.is_empty() => Found::End(None),
-            State::Whole(bytes) => Found::Data(std::mem::take(bytes)),
-            State::Length(0) | State::Done => Found::End(None),
-            _ if input.is_empty() => Found::Nothing,
-            State::Length(left) => {
-                let len = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= len as u64;
-                Found::Data(input.split_to(len).freeze())
-            }
-            State::Close => Found::Data(input.split().freeze()),
-            State::Chunked(decoder) => match decoder.step(input) {
-                Ok(Step::More(used)) => {
-                    input.advance(used);
-                    Found::Nothing
-                }
-                Ok(Step::Data { skip, len }) => {
-                    input.advance(skip);
-                    Found::Data(input.split_to(len).freeze())
-                }
-                Ok(Step::End(used)) => {
-                    input.advance(used);
-                    Found::End(decoder.take_trailers())
-                }
-                Err(malformed) => return Err(Error::new(Kind::UpstreamProtocol, malformed.0)),
-            },
-        })
-    }
-
-    /// The content ended: the connection goes back, unless the request is still being sent on it.
-    fn finish(&mut self) {
-        self.state = State::Done;
-        let Some(connection) = self.connection.take() else { return };
-        let is_idle = self.upload.is_done && connection.output.is_empty();
-        settle(connection, self.is_keep_alive && is_idle, &*self.home);
-    }
-
-    /// The upstream closed: the end of the content, or a cut.
-    fn end_of_stream(&mut self) -> Option<Result<Frame>> {
-        let is_end = matches!(self.state, State::Close);
-        self.is_keep_alive = false;
-        self.finish();
-        (!is_end).then(|| Err(Error::new(Kind::ResponseIncomplete, "closed in the middle of the content")))
-    }
-}
-
-impl Source for Content1 {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        loop {
-            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            let Connection { io, input, output, .. } = connection;
-            if !self.upload.is_done || !output.is_empty() {
-                match self.upload.poll(io, output, cx) {
-                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Poll::Ready(Ok(())) => self.is_keep_alive &= !self.upload.is_refused,
-                    Poll::Pending => {}
-                }
-            }
-            match Content1::decode(&mut self.state, &mut input.bytes) {
-                Ok(Found::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
-                Ok(Found::End(trailers)) => {
-                    self.finish();
-                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))));
-                }
-                Ok(Found::Nothing) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-            match ready!(input.poll_fill(io, cx, self.settings.buffer_bytes_max)) {
-                Ok(0) => return Poll::Ready(self.end_of_stream()),
-                Ok(_) => {}
-                Err(error) => {
-                    let error = Error::new(Kind::ResponseIncomplete, error.to_string());
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }
-
-    fn length(&self) -> Option<u64> {
-        match &self.state {
-            State::Whole(bytes) => Some(bytes.len() as u64),
-            State::Length(left) => Some(*left),
-            State::Done => Some(0),
-            State::Chunked(_) | State::Close => None,
-        }
-    }
-
-    // A length of zero is not the end yet: the connection goes home only when the end is polled.
-    fn is_end(&self) -> bool {
-        matches!(self.state, State::Done)
     }
 }
