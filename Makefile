@@ -21,7 +21,6 @@ E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
 # What `make e2e` installs: clients and servers that are not ours.
 E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server valgrind python3 python3-venv
 E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3
-E2E_PYTHON_PACKAGES := grpcio websockets
 
 # Servers are installed where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -81,8 +80,8 @@ e2e-tools:
 		fi; \
 	fi
 	@if ! $(VENV)/bin/python3 -c 'import grpc, websockets' 2>/dev/null; then \
-		echo "installing into $(VENV): $(E2E_PYTHON_PACKAGES)"; \
-		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check $(E2E_PYTHON_PACKAGES); \
+		echo "installing into $(VENV): what e2e/clients/requirements.txt names"; \
+		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/clients/requirements.txt; \
 	fi
 
 bench: ## parts by criterion, then what a request costs beside haproxy, nginx and Envoy (benches/README.md)
