@@ -8,8 +8,11 @@ use crate::cluster::{self, Cluster, Target};
 use crate::connect::dial::Dialing;
 use crate::connect::{Dial, Pools, Upstream};
 use crate::context::Rng;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::exchange::{Connection, Ctx, Direction, Exchange, Guard, Record, Recorder, Response, Sink};
+use crate::pipeline::encode::Encoder;
+use crate::pipeline::metrics::Format;
+use crate::pipeline::{self, Pipeline};
 use crate::protocol::normalize::Normalize;
 use crate::protocol::propagate::Propagate;
 use crate::route::{Defaults, Fallback, Routing, Table, TableCell};
@@ -118,6 +121,8 @@ struct Fixture {
     stack: HttpStack,
     network: Rc<Network>,
     records: Rc<Records>,
+    /// What the codec found wrong with the next request.
+    refusal: Option<Error>,
 }
 
 const OK: Behaviour = Behaviour::Answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
@@ -164,7 +169,7 @@ impl Fixture {
             ),
             retry_body_bytes_max: 65_536,
         });
-        Fixture { stack, network, records: Rc::default() }
+        Fixture { stack, network, records: Rc::default(), refusal: None }
     }
 
     fn start(
@@ -192,9 +197,16 @@ impl Fixture {
         }
         recorder.edit().note_request(&head);
         let ctx = Ctx::new(recorder, connection);
+        ctx.refused.replace(self.refusal.take());
         let future =
             self.stack.call(Exchange { head: Box::new(head), body: Body::empty(), ctx: ctx.clone() });
         (guard, ctx, future)
+    }
+
+    /// A request that the codec found `error` with.
+    fn start_refused(&mut self, error: Error) -> (Guard, Ctx, <HttpStack as Service<Exchange>>::Future) {
+        self.refusal = Some(error);
+        self.start(Method::Get, "/", &[])
     }
 
     /// Sends a request and reads the whole answer.
@@ -344,6 +356,53 @@ async fn a_grpc_call_is_answered_in_grpc() {
     assert_eq!((response.head.status, content.len()), (200, 0));
     assert_eq!(response.head.fields.get(Known::GrpcStatus), Some(&b"14"[..]));
     assert_eq!(fixture.last(|record| record.grpc_status), Some(14));
+}
+
+/// The contract of own answers, for every kind there is: status, Proxy-Status, problem document, event and metric say
+/// the same. (`e2e/tests/own_answers.rs` provokes them one by one over real sockets.)
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn every_kind_of_error_says_the_same_in_answer_event_and_metric() {
+    let sinks = pipeline::config::Sinks { stdout: None, file: None };
+    let settings = pipeline::Config { sinks, ..pipeline::Config::default() };
+    let (pipeline, workers) = Pipeline::start(&settings, pipeline::Service::default(), 1).unwrap();
+    let metrics: Rc<dyn Sink> = Rc::new(workers.into_iter().next().unwrap());
+    let mut encoder = Encoder::new(&pipeline::Service::default(), 0);
+    for kind in Kind::ALL {
+        let answer = kind.answer();
+        let mut fixture = Fixture::new(&[(1, OK)], "[]");
+        let (guard, _ctx, future) = fixture.start_refused(Error::new(kind, "why"));
+        let Ok(mut response) = future.await;
+        let Some(Ok(Frame::Data(content))) = response.body.frame().await else {
+            panic!("{kind:?} has no content")
+        };
+        guard.complete();
+
+        let header =
+            String::from_utf8_lossy(response.head.fields.get(Known::ProxyStatus).unwrap()).into_owned();
+        let expected = format!("sidelight; error={}; details=\"{}\"", answer.token, answer.cause);
+        assert_eq!((response.head.status, header), (answer.status, expected));
+        let problem: serde_json::Value = serde_json::from_slice(&content).unwrap();
+        assert_eq!((&problem["cause"], &problem["status"]), (&answer.cause.into(), &answer.status.into()));
+        assert!(!problem.to_string().contains("why"), "the detail is not the caller's business");
+
+        let record = fixture.records.0.borrow_mut().pop().expect("a record");
+        let mut line = Vec::new();
+        encoder.exchange(&record, &mut line);
+        let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(event["sidelight.cause"], answer.cause);
+        assert_eq!(event["http.response.status_code"], answer.status);
+        assert_eq!(event["sidelight.response_flags"].as_str().unwrap_or_default(), answer.flag.0);
+        assert_eq!(event["sidelight.detail"], "why");
+        metrics.exchange(Box::new(record));
+        let text = pipeline.registry().render(Format::Prometheus);
+        let is_counted = text.lines().any(|line| {
+            line.starts_with("sidelight_exchanges_total")
+                && line.contains(answer.cause)
+                && line.ends_with(" 1")
+        });
+        assert!(is_counted, "{kind:?} is not counted under its cause");
+    }
+    pipeline.stop(Duration::from_secs(1));
 }
 
 /// The size of what one exchange needs is memory for each connection; a layer that grows it says so here.
