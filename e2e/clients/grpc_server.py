@@ -48,7 +48,8 @@ def chat(requests, context):
         yield b"re: " + request
 
 
-def hang(request, context):
+def note_end(request, context):
+    """An event that is set, and the request's name kept, when the call ends, whoever ends it."""
     done = threading.Event()
 
     def ended():
@@ -57,20 +58,17 @@ def hang(request, context):
         done.set()
 
     context.add_callback(ended)
+    return done
+
+
+def hang(request, context):
+    done = note_end(request, context)
     yield b"started"
     done.wait(20)
 
 
 def hang_unary(request, context):
-    done = threading.Event()
-
-    def ended():
-        with lock:
-            cancelled.add(request.decode())
-        done.set()
-
-    context.add_callback(ended)
-    done.wait(20)
+    note_end(request, context).wait(20)
     return b""
 
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::frames::{Peer, Stream, data, headers};
 use crate::raw_server::RawServer;
+use crate::setup::Setup;
+use crate::sidelight::Sidelight;
 
 /// Pooled connections may idle for a whole test.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -79,4 +81,16 @@ impl Http2Server {
 pub fn answer(peer: &mut Peer, stream: u32) {
     let fields = [(":status", "200"), ("content-type", "application/json"), ("content-length", "11")];
     peer.send([headers(stream, &fields, false), data(stream, r#"{"ok":true}"#, true)].concat());
+}
+
+/// A sidecar with the cluster `other` at an HTTP/2 server.
+pub fn before_http2(upstream: &Http2Server) -> Sidelight {
+    let cluster = format!("other:\n  endpoints: [\"{}\"]\n  protocol: http2", upstream.address());
+    Sidelight::start(&Setup::bare().section("clusters", &cluster))
+}
+
+/// The fields of an HTTP/2 request to the cluster `other`.
+pub fn to_other<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "other"), (":path", path)];
+    [&pseudo, more].concat()
 }

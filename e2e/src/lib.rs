@@ -41,7 +41,7 @@ pub use case::{Act, Answer, Case, Check, Reach};
 pub use client::RawClient;
 pub use events::Events;
 pub use frame_bench::{FrameBench, FrameCase, Outcome, get_changed, get_with, post_with};
-pub use http2_server::{Http2Server, answer};
+pub use http2_server::{Http2Server, answer, before_http2, to_other};
 pub use launch::Launch;
 pub use message::{Fields, Framing, Request, Response};
 pub use raw_server::RawServer;

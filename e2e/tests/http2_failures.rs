@@ -1,22 +1,11 @@
 //! What happens on one side of the proxy when the other cancels, refuses, goes away, stops reading or dies.
 
 use e2e::frames::{self, Peer, Stream, code, data, headers, reset};
-use e2e::{Http2Server, RawClient, Setup, Sidelight, answer, wait_for};
+use e2e::{Http2Server, RawClient, answer, before_http2, to_other, wait_for};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
-
-/// A sidecar with the cluster `other` at an HTTP/2 server.
-fn before(upstream: &Http2Server) -> Sidelight {
-    let cluster = format!("other:\n  endpoints: [\"{}\"]\n  protocol: http2", upstream.address());
-    Sidelight::start(&Setup::bare().section("clusters", &cluster))
-}
-
-fn to_other<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "other"), (":path", path)];
-    [&pseudo, more].concat()
-}
 
 #[test]
 fn a_cancel_reaches_the_http2_upstream_at_once() {
@@ -28,7 +17,7 @@ fn a_cancel_reaches_the_http2_upstream_at_once() {
         let _ = peer.read_until(|peer| peer.stream(stream).reset.is_some());
         told.store(peer.stream(stream).reset.unwrap_or(u32::MAX), Ordering::SeqCst);
     });
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let mut client = Peer::connect(proxy.outbound());
     client.send(headers(1, &to_other("GET", "/", &[("x-request-id", "cancelled")]), true));
     client.read_until(|peer| peer.stream(1).body == b"some").unwrap();
@@ -75,7 +64,7 @@ fn a_client_that_does_not_read_stops_the_upstream() {
             (connection, own) = (connection.max(65_535), own.max(65_535));
         }
     });
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let mut client = Peer::connect(proxy.outbound());
     client.gives_credit = false;
     client.send(headers(1, &to_other("GET", "/", &[]), true));
@@ -109,7 +98,7 @@ fn refusing() -> Http2Server {
 
 fn ask_refusing(method: &'static str, content: Option<&str>) {
     let upstream = refusing();
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let mut client = Peer::connect(proxy.outbound());
     for stream in [1, 3, 5] {
         let id = format!("refused-{stream}");
@@ -165,7 +154,7 @@ fn leaving(served: &Arc<AtomicU32>) -> Http2Server {
 fn drive_leaving(content: Option<&'static str>) {
     let served = Arc::new(AtomicU32::new(0));
     let upstream = leaving(&served);
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let address = proxy.outbound();
     let drive = move || {
         let mut client = Peer::connect(address);
@@ -203,7 +192,7 @@ fn an_http2_upstream_that_dies_in_the_answer_is_told() {
         peer.send([headers(stream, &[(":status", "200")], false), data(stream, "some", false)].concat());
         peer.wire().close();
     });
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let mut client = Peer::connect(proxy.outbound());
     let answer = client.ask(1, &to_other("GET", "/", &[("x-request-id", "dies")])).unwrap();
     assert!(answer.reset.is_some() && !answer.is_ended, "{answer:?}");

@@ -1,22 +1,14 @@
 //! The same exchange in HTTP/1.1 and HTTP/2 on either side: heads, content, trailers, ends and failures (RFC 9113 §8).
 
 use e2e::frames::{self, Peer, Stream, code, data, headers, request_with, reset};
-use e2e::{FrameBench, FrameCase, Http2Server, RawClient, RawServer, Script, Setup, Sidelight, Step};
+use e2e::{
+    FrameBench, FrameCase, Http2Server, RawClient, RawServer, Script, Setup, Sidelight, Step, before_http2,
+    to_other,
+};
 use e2e::{answer, get_with, post_with};
 
 fn ok(more: &str, rest: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{more}\r\n{rest}")
-}
-
-/// A sidecar with the cluster `other` at an HTTP/2 server.
-fn before(upstream: &Http2Server) -> Sidelight {
-    let cluster = format!("other:\n  endpoints: [\"{}\"]\n  protocol: http2", upstream.address());
-    Sidelight::start(&Setup::bare().section("clusters", &cluster))
-}
-
-fn to_other<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "other"), (":path", path)];
-    [&pseudo, more].concat()
 }
 
 fn ask_http1(proxy: &Sidelight, text: &str) -> e2e::Response {
@@ -184,7 +176,7 @@ fn content_streams_both_ways_at_once() {
 #[test]
 fn http1_requests_become_http2() {
     let upstream = Http2Server::plain();
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let answer = ask_http1(
         &proxy,
         "GET /a?b=c HTTP/1.1\r\nHost: other\r\nX-Name: v\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n",
@@ -263,7 +255,7 @@ fn http2_answers_become_http1() {
             _ => peer.send(headers(stream, &[(":status", "404")], true)),
         };
     });
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let get =
         |path: &str| format!("GET {path} HTTP/1.1\r\nHost: other\r\nTE: trailers\r\nConnection: te\r\n\r\n");
     let answer = ask_http1(&proxy, &get("/trailers"));
@@ -295,7 +287,7 @@ fn http2_goes_through_as_http2() {
         peer.send(data(stream, &request.body, false));
         peer.send(headers(stream, &[("x-sum", "7")], true));
     });
-    let proxy = before(&upstream);
+    let proxy = before_http2(&upstream);
     let mut client = Peer::connect(proxy.outbound());
     client.send(headers(
         1,

@@ -1,6 +1,6 @@
 //! The HTTP/2 client: hyper's, with its errors read for what may be repeated.
 
-use super::http1::{Open, hand_back, is_gateway_error};
+use super::http1::{Open, hand_back};
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Exchange, Response, Tunnel};
 use crate::http1::chunked::is_allowed_trailer;
@@ -169,11 +169,11 @@ pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Res
     if is_tunnel && response.status().is_success() {
         return tunnel_response(&head, response, stream).await;
     }
-    if is_gateway_error(response.status().as_u16()) {
-        hand_back(&ctx, head, replay_body);
-    }
     let (parts, incoming) = response.into_parts();
     let response_head = http2::response_from(&parts);
+    if response_head.is_gateway_error() {
+        hand_back(&ctx, head, replay_body);
+    }
     Ok(Response::new(response_head, content(incoming, stream)))
 }
 

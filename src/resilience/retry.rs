@@ -13,7 +13,7 @@
 use crate::context::RequestType;
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Answer, Ctx, Exchange, Policy, Response};
-use crate::svc::Known;
+use crate::svc::{Known, ResponseHead};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ where
             let answer = ready!(future.as_mut().poll(cx));
             let Some(policy) = &this.policy else { return Poll::Ready(answer) };
             let may_retry = match &answer {
-                Ok(response) => may_retry_answer(response.head.status, policy, this.is_idempotent, &this.ctx),
+                Ok(response) => may_retry_answer(&response.head, policy, this.is_idempotent, &this.ctx),
                 Err(error) => may_retry(error, policy, this.is_idempotent, &this.ctx),
             };
             if this.retries >= policy.retries_max || !may_retry {
@@ -110,8 +110,8 @@ where
 }
 
 /// Whether an upstream's own answer may and shall be met by another try.
-fn may_retry_answer(status: u16, policy: &Policy, is_idempotent: bool, ctx: &Ctx) -> bool {
-    matches!(status, 502..=504)
+fn may_retry_answer(head: &ResponseHead, policy: &Policy, is_idempotent: bool, ctx: &Ctx) -> bool {
+    head.is_gateway_error()
         && policy.retry_on.gateway_error
         && is_idempotent
         && ctx.recorder.edit().request_type != RequestType::Trace

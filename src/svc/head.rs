@@ -223,6 +223,11 @@ impl ResponseHead {
         ResponseHead { status, version: Version::Http11, reason: Span::default(), fields: Fields::new() }
     }
 
+    /// Whether it says that a gateway, or what is behind it, failed: 502, 503 and 504.
+    pub fn is_gateway_error(&self) -> bool {
+        matches!(self.status, 502..=504)
+    }
+
     /// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).
     pub fn is_bodiless(&self) -> bool {
         matches!(self.status, 100..=199 | 204 | 304)

@@ -117,7 +117,7 @@ pub async fn send(
             Err(Error::new(Kind::UpgradeFailed, "101 to a request that did not ask for this protocol"))
         }
         Ok(answer) => {
-            let is_gateway_error = is_gateway_error(answer.head.status);
+            let is_gateway_error = answer.head.is_gateway_error();
             let response = respond(connection, upload, answer, &head, &ctx, settings, home);
             if is_gateway_error {
                 hand_back(&ctx, head, replay_body);
@@ -132,11 +132,6 @@ pub async fn send(
             Err(error)
         }
     }
-}
-
-/// Whether a retry may be asked for because of this answer.
-pub(super) fn is_gateway_error(status: u16) -> bool {
-    matches!(status, 502..=504)
 }
 
 /// Leaves head and content for another try, where the content is still whole.
