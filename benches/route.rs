@@ -3,7 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sidelight::{
-    cluster::{self, Cluster, Settings},
+    cluster::{self, Cluster},
     exchange::Direction,
     http1::{self, HeadLimits},
     route::{
@@ -65,14 +65,7 @@ fn view<'a>(head: &'a RequestHead, account: &'a str) -> RequestView<'a> {
 }
 
 fn cluster() -> Arc<Cluster> {
-    let config = cluster::Config::default();
-    let settings = Settings {
-        protocol: config.protocol,
-        policy: config.balance.policy,
-        connect_timeout: config.connect_timeout,
-        idle_timeout: config.idle_timeout,
-    };
-    Arc::new(Cluster::new("upstream", settings, None))
+    Arc::new(Cluster::plain("upstream", &cluster::Config::default()))
 }
 
 /// A table of `size` routes; one that does not compile ends the benchmark with the reason.

@@ -8,10 +8,13 @@ mod log;
 pub use log::init as init_log;
 
 use crate::admin::{self as admin_api, Pending, Readiness};
+use crate::cluster::Journal;
 use crate::config::Loaded;
-use crate::control::{Compiled, Control, Start, compile};
+use crate::control::{Compiled, Control, Start, Surroundings, compile, read_journal};
 use crate::drain;
 use crate::pipeline::{self, Pipeline};
+use crate::quota::Limits;
+use crate::resilience::overload::Overload;
 use crate::stack::{self, Handle, Seed};
 use child::Child;
 use std::io;
@@ -87,19 +90,28 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> StartError {
 }
 
 async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
-    let runtime = tokio::runtime::Handle::current();
     let config = &run.loaded.config;
     let worker_count = config.workers.unwrap_or_else(workers_auto).max(1);
     let (pipeline, sinks) = Pipeline::start(&config.pipeline, service_of(&run.loaded), worker_count)
         .map_err(|error| failed("the event pipeline", &error))?;
     let (admin_config, telemetry_config) = (config.admin.clone(), config.telemetry.clone());
     let app_address = config.service.app.clone();
-    let Compiled { current, applied } = compile(run.loaded.clone(), None, pipeline.registry(), &runtime)
+    let overload = Arc::new(Overload::new(&config.limits.overload));
+    let (journal, changes) = Journal::new();
+    tokio::spawn(read_journal(changes, pipeline.emitter()));
+    let around = Surroundings {
+        runtime: tokio::runtime::Handle::current(),
+        overload: Arc::clone(&overload),
+        limits: Arc::new(Limits::new(journal.clone())),
+        journal,
+        seed: random().map_err(|error| failed("random numbers", &error))?,
+    };
+    let Compiled { current, applied } = compile(run.loaded.clone(), None, pipeline.registry(), &around)
         .map_err(|refused| StartError {
             message: refused.to_string(),
             exit: start_exit(&refused.to_string()),
         })?;
-    let signal = drain::Signal::default();
+    let signal = drain::Signal::with_closing(overload.is_closing());
     let seeds = sinks
         .into_iter()
         .enumerate()
@@ -115,6 +127,7 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
         current,
         workers: workers.clone(),
         registry: Arc::clone(pipeline.registry()),
+        around,
         events: pipeline.emitter(),
         signal: signal.clone(),
         set_log_level: run.set_log_level,
@@ -125,8 +138,12 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
         serve_admin(&control, &readiness, &pipeline, &run.loaded, &admin_config, &telemetry_config)?;
     await_discovery(&control, &readiness);
     tokio::spawn({
-        let (control, runtime) = (control.clone(), runtime.clone());
-        async move { control.watch(runtime).await }
+        let control = control.clone();
+        async move { control.watch().await }
+    });
+    tokio::spawn({
+        let control = control.clone();
+        async move { control.watch_memory().await }
     });
     let mut signals = Signals::new().map_err(|error| failed("signal handlers", &error))?;
     let child = match Child::start(&run.app) {
@@ -143,7 +160,7 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     }
     drop(starting);
     announce_ready(&readiness, started, child.is_some());
-    let life = Life { control, workers, signal, runtime, readiness, draining };
+    let life = Life { control, workers, signal, readiness, draining };
     let exit = life.live(&mut signals, child, &pipeline).await;
     pipeline.stop(FLUSH_TIMEOUT);
     Ok(exit)
@@ -281,7 +298,6 @@ struct Life {
     control: Control,
     workers: Vec<Handle>,
     signal: drain::Signal,
-    runtime: tokio::runtime::Handle,
     readiness: Arc<Readiness>,
     draining: Arc<admin_api::State>,
 }
@@ -295,7 +311,7 @@ impl Life {
                 signal = signals.interrupt.recv() => { let _ = signal; break Stop::Signal(libc::SIGINT) }
                 _ = signals.hangup.recv() => {
                     pipeline.reopen();
-                    self.control.reload(&self.runtime);
+                    self.control.reload();
                 }
                 () = self.control.drain_asked() => break Stop::Asked,
                 exit = Child::ended(&mut child) => break Stop::AppEnded(exit),

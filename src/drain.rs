@@ -11,17 +11,31 @@ use std::task::Waker;
 
 /// Says to everybody that the process is about to stop.
 #[derive(Clone, Debug, Default)]
-pub struct Signal(Arc<AtomicBool>);
+pub struct Signal {
+    draining: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
+}
 
 impl Signal {
+    /// A signal that also says that connections are to be closed while `closing` is true: memory has run out.
+    pub fn with_closing(closing: Arc<AtomicBool>) -> Signal {
+        Signal { draining: Arc::default(), closing }
+    }
+
     /// Starts draining.
     pub fn start(&self) {
-        self.0.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
     /// Whether draining has started.
     pub fn is_draining(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection is to be closed once it has nothing under way.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.is_draining() || self.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -104,6 +118,12 @@ impl Place {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.inner.signal.is_draining()
+    }
+
+    /// Whether the connection is to be closed once it has nothing under way.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.inner.signal.is_closing()
     }
 }
 

@@ -120,6 +120,9 @@ pub mod context;
 // Named sets of endpoints.
 pub mod cluster;
 
+// Rate limits.
+pub mod quota;
+
 // One request and its answer, and the record of it.
 pub mod exchange;
 
@@ -132,6 +135,9 @@ pub mod protocol;
 // Which requests go where, under which terms.
 pub mod route;
 
+// What may refuse a request once its route is known.
+pub mod policy;
+
 // Timeouts and retries.
 pub mod resilience;
 
@@ -143,6 +149,9 @@ pub mod connect;
 
 // Where the endpoints of a cluster come from.
 pub mod discovery;
+
+// Whether the endpoints of a cluster answer: active checks.
+pub mod health;
 
 // What becomes of records: events, metrics, sinks.
 pub mod pipeline;

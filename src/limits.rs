@@ -113,6 +113,8 @@ pub struct Config {
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub retry_body_bytes_max: usize,
+    /// What is given up when memory runs out.
+    pub overload: Overload,
     /// HTTP/2, in both directions.
     pub http2: Http2,
 }
@@ -146,7 +148,44 @@ impl Default for Config {
             idle_connections_per_endpoint_max: 128,
             buffer_bytes_max: 256 << 10,
             retry_body_bytes_max: 64 << 10,
+            overload: Overload::default(),
             http2: Http2::default(),
+        }
+    }
+}
+
+/// `limits.overload`: steps by which the proxy gives up work as the memory of its cgroup (or of the machine) is used up.
+/// The steps are Envoy's overload actions; the memory is that of everything in the cgroup, the app beside included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overload {
+    /// How much memory there is; `auto`: the cgroup's limit; without one nothing is done.
+    #[serde(with = "units::size_or_auto")]
+    #[schemars(with = "units::SizeOrAuto")]
+    pub memory: Option<usize>,
+    /// From this percentage on, TRACE requests and the lowest tiers are turned away, more of them the more is used.
+    #[schemars(range(min = 1, max = 100))]
+    pub shed_percent: u32,
+    /// From this percentage on, connections are closed after their answer.
+    #[schemars(range(min = 1, max = 100))]
+    pub keepalive_percent: u32,
+    /// From this percentage on, every request is turned away.
+    #[schemars(range(min = 1, max = 100))]
+    pub refuse_percent: u32,
+    /// Time between looks.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
+    pub interval: Duration,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Overload {
+            memory: None,
+            shed_percent: 85,
+            keepalive_percent: 92,
+            refuse_percent: 95,
+            interval: Duration::from_millis(250),
         }
     }
 }

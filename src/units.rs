@@ -156,6 +156,21 @@ pub mod size_or_none {
     }
 }
 
+/// `Option<usize>` bytes written as `"64KiB"` or `auto`.
+pub mod size_or_auto {
+    use super::*;
+
+    /// Reads `auto` as `None`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<usize>, D::Error> {
+        read_size(d, Some(AUTO))
+    }
+
+    /// Writes `None` as `auto`.
+    pub fn serialize<S: Serializer>(value: &Option<usize>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&value.map_or_else(|| AUTO.to_owned(), |bytes| size_text(bytes as u64)))
+    }
+}
+
 /// `Option<usize>` written as a whole number or `none`.
 pub mod count_or_none {
     use super::*;
@@ -371,6 +386,9 @@ pub struct DurationOrAuto;
 pub struct SizeText;
 /// Schema of a [`size_or_none`].
 pub struct SizeOrNone;
+
+/// Schema of a size or `auto`.
+pub struct SizeOrAuto;
 /// Schema of a [`count_or_none`].
 pub struct CountOrNone;
 /// Schema of a [`count_or_auto`].

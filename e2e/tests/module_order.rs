@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 const ORDER: &[(&str, &[&str])] = &[
     (
         "WORDS",
-        &["units", "limits", "error", "svc", "http1", "drain", "identity", "context", "cluster", "exchange"],
+        &[
+            "units", "limits", "error", "svc", "http1", "drain", "identity", "context", "cluster", "quota",
+            "exchange",
+        ],
     ),
     (PATH, &["listener", "protocol", "route", "policy", "resilience", "balance", "connect"]),
     ("FEEDS", &["discovery", "health"]),

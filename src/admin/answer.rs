@@ -5,7 +5,7 @@
 
 use super::request::{Refusal, Request};
 use super::server::Role;
-use super::{State, page, token, view};
+use super::{State, breakers, page, token, view};
 use crate::pipeline::metrics::Format;
 use crate::protocol::date;
 use serde_json::{Value, json};
@@ -25,13 +25,14 @@ pub(super) struct Answer {
 }
 
 /// Path, method, whether telemetry has it, and what it is.
-pub(super) const PATHS: [(&str, &str, bool, &str); 10] = [
+pub(super) const PATHS: [(&str, &str, bool, &str); 11] = [
     ("/", "GET", false, "this overview; a page for browsers"),
     ("/live", "GET", true, "200 while the proxy runs"),
     ("/ready", "GET", true, "200 when the proxy takes traffic, else 503 and what it waits for"),
     ("/metrics", "GET", true, "Prometheus text or OpenMetrics"),
     ("/config", "GET", false, "the configuration in force, JSON or YAML"),
     ("/clusters", "GET", false, "clusters and their endpoints"),
+    ("/breakers", "GET", false, "every limit: its value now, what it refused, and breakers that are open"),
     ("/routes", "GET", false, "routes, in the order in which they are tried"),
     ("/explain", "POST", false, "which route, cluster and endpoint a request would take"),
     ("/drain", "POST", false, "finish what is under way and take nothing new"),
@@ -93,6 +94,7 @@ fn dispatch(request: &Request, role: Role, state: &State) -> Answer {
         "/" => Answer::json(200, &view::overview(state)),
         "/config" => config(request, state),
         "/clusters" => Answer::json(200, &view::clusters(&state.control.snapshot())),
+        "/breakers" => Answer::json(200, &breakers::document(&state.control.snapshot())),
         "/routes" => Answer::json(200, &state.control.snapshot().routes),
         "/explain" => explain(request, state),
         "/drain" => change(request, state, "drain", |_| {

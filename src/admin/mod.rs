@@ -12,6 +12,7 @@
 //! one is configured, and never come from another site's page in somebody's browser.
 
 mod answer;
+mod breakers;
 pub mod config;
 mod page;
 pub mod readiness;

@@ -4,7 +4,7 @@
 
 use super::answer::PATHS;
 use super::{Snapshot, State, view};
-use crate::cluster::{Cluster, Endpoint};
+use crate::cluster::{BreakerReport, Cluster, Endpoint, clock_ns};
 use crate::pipeline::encode::rfc3339;
 use std::fmt::{self, Display, Formatter, Write};
 use std::sync::atomic::Ordering;
@@ -14,6 +14,9 @@ use std::time::{Duration, SystemTime};
 const CAUSES_MAX: usize = 20;
 /// How many endpoints of a cluster are shown; `/clusters` has all.
 const ENDPOINTS_MAX: usize = 100;
+
+/// How many breakers are shown; `/breakers` has all.
+const BREAKERS_MAX: usize = 50;
 
 /// A text that is shown, not interpreted.
 struct Escaped<T>(T);
@@ -57,6 +60,7 @@ fn write_page(out: &mut String, state: &State, snapshot: &Snapshot, now: SystemT
     for cluster in &snapshot.clusters {
         cluster_table(out, cluster)?;
     }
+    breakers_table(out, snapshot)?;
     causes(out, state, now)?;
     events(out, state)?;
     out.push_str("<h2>Paths</h2><nav><ul>\n");
@@ -130,7 +134,7 @@ fn cluster_table(out: &mut String, cluster: &Cluster) -> fmt::Result {
         write!(out, "<p class=\"notice\"><b class=\"bad\">stale</b>: {}</p>", Escaped(why))?;
     }
     out.push_str(
-        "<div class=\"scroll\"><table><tr><th>endpoint</th><th>zone</th><th class=\"n\">in flight</th>\
+        "<div class=\"scroll\"><table><tr><th>endpoint</th><th>health</th><th>zone</th><th class=\"n\">in flight</th>\
          <th class=\"n\">latency</th><th class=\"n\">requests</th><th class=\"n\">failures</th>\
          <th class=\"n\">connections</th></tr>\n",
     );
@@ -139,7 +143,7 @@ fn cluster_table(out: &mut String, cluster: &Cluster) -> fmt::Result {
     }
     if set.endpoints.len() > ENDPOINTS_MAX {
         let more = set.endpoints.len() - ENDPOINTS_MAX;
-        write!(out, "<tr><td colspan=\"7\">and <a href=\"/clusters\">{more} more</a></td></tr>")?;
+        write!(out, "<tr><td colspan=\"8\">and <a href=\"/clusters\">{more} more</a></td></tr>")?;
     }
     out.push_str("</table></div>\n");
     Ok(())
@@ -155,11 +159,13 @@ fn endpoint_row(out: &mut String, cluster: &Cluster, endpoint: &Endpoint) -> fmt
     let failures = stats.failures.load(Ordering::Relaxed);
     writeln!(
         out,
-        "</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+        "</td><td class=\"{}\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n{}\">{failures}</td><td class=\"n\">{}</td></tr>",
+        if endpoint.health.is_usable() { "good" } else { "bad" },
+        view::state(endpoint),
         Escaped(endpoint.zone.as_deref().unwrap_or("–")),
         endpoint.load.in_flight.load(Ordering::Relaxed),
-        match view::latency(endpoint, cluster.settings.policy) {
+        match view::latency(endpoint, cluster.settings.balance.policy) {
             Some(latency) => format!("{:.1} ms", latency.as_secs_f64() * 1000.0),
             None => "–".into(),
         },
@@ -167,6 +173,43 @@ fn endpoint_row(out: &mut String, cluster: &Cluster, endpoint: &Endpoint) -> fmt
         if failures > 0 { " bad" } else { "" },
         stats.connections.load(Ordering::Relaxed),
     )
+}
+
+/// The limits that are in use, or were: the others are in `/breakers`.
+fn breakers_table(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let now_ns = clock_ns(tokio::time::Instant::now());
+    let clusters = snapshot.clusters.iter().flat_map(|cluster| cluster.breakers.report(now_ns));
+    let routes = snapshot.limits.breakers();
+    let routes = routes.iter().flat_map(|placed| placed.limit.report(now_ns));
+    let is_told =
+        |report: &BreakerReport| report.current > 0 || report.refused > 0 || report.state != "closed";
+    let reports: Vec<BreakerReport> = clusters.chain(routes).filter(is_told).collect();
+    if reports.is_empty() {
+        return Ok(());
+    }
+    out.push_str(
+        "<h2>Circuit breakers <small>in use; <a href=\"/breakers\">all of them</a></small></h2>\
+         <div class=\"scroll\"><table><tr><th>of</th><th>breaker</th><th>state</th><th class=\"n\">now</th>\
+         <th class=\"n\">limit</th><th class=\"n\">refused</th></tr>\n",
+    );
+    for report in reports.iter().take(BREAKERS_MAX) {
+        writeln!(
+            out,
+            "<tr><td>{} {}</td><td class=\"mono\">{}</td><td class=\"{}\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n{}\">{}</td></tr>",
+            report.scope,
+            Escaped(&report.name),
+            report.breaker,
+            if report.state == "closed" { "good" } else { "bad" },
+            report.state,
+            report.current,
+            report.limit.map_or("–".into(), |limit| limit.to_string()),
+            if report.refused > 0 { " bad" } else { "" },
+            report.refused,
+        )?;
+    }
+    out.push_str("</table></div>\n");
+    Ok(())
 }
 
 fn causes(out: &mut String, state: &State, now: SystemTime) -> fmt::Result {

@@ -2,7 +2,8 @@
 
 use super::answer::PATHS;
 use super::{Snapshot, State};
-use crate::cluster::{Cluster, Endpoint, Policy};
+use crate::cluster::{Cluster, Endpoint, Policy, clock_ns};
+use crate::health;
 use crate::pipeline::encode::rfc3339;
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
@@ -69,21 +70,28 @@ fn refused(snapshot: &Snapshot) -> Value {
 
 /// The clusters.
 pub(super) fn clusters(snapshot: &Snapshot) -> Value {
-    Value::Array(snapshot.clusters.iter().map(|each| cluster(each)).collect())
+    let checks = |name: &str| {
+        let running = snapshot.checks.get(name);
+        running.map(|running| running.report()).unwrap_or_default()
+    };
+    Value::Array(snapshot.clusters.iter().map(|each| cluster(each, &checks(&each.name))).collect())
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+fn cluster(cluster: &Cluster, checks: &[health::Report]) -> Value {
     let set = cluster.endpoints();
     json!({
         "name": &*cluster.name,
         "protocol": cluster.settings.protocol,
-        "policy": cluster.settings.policy,
+        "policy": cluster.settings.balance.policy,
         "stale": set.stale.as_deref(),
-        "endpoints": set.endpoints.iter().map(|each| endpoint(each, cluster.settings.policy)).collect::<Vec<_>>(),
+        "endpoints": set.endpoints.iter().map(|each| {
+            let check = checks.iter().find(|report| report.address == each.address);
+            endpoint(each, cluster.settings.balance.policy, check)
+        }).collect::<Vec<_>>(),
     })
 }
 
-fn endpoint(endpoint: &Endpoint, policy: Policy) -> Value {
+fn endpoint(endpoint: &Endpoint, policy: Policy, check: Option<&health::Report>) -> Value {
     let stats = &endpoint.stats;
     let last_success = stats.last_success.load(Ordering::Relaxed);
     json!({
@@ -91,7 +99,11 @@ fn endpoint(endpoint: &Endpoint, policy: Policy) -> Value {
         "name": &*endpoint.name,
         "weight": endpoint.weight,
         "zone": endpoint.zone.as_deref(),
+        "priority": endpoint.priority,
         "labels": &endpoint.labels,
+        "health": state(endpoint),
+        "ejections": endpoint.health.ejections.load(Ordering::Relaxed),
+        "last_check": check.map(last_check),
         "in_flight": endpoint.load.in_flight.load(Ordering::Relaxed),
         "latency_ms": latency(endpoint, policy).map(|latency| latency.as_secs_f64() * 1000.0),
         "requests": stats.requests.load(Ordering::Relaxed),
@@ -103,11 +115,30 @@ fn endpoint(endpoint: &Endpoint, policy: Policy) -> Value {
     })
 }
 
+fn last_check(report: &health::Report) -> Value {
+    let last = report.last.as_ref();
+    json!({
+        "state": report.state.as_str(),
+        "since": rfc3339(report.since),
+        "at": last.map(|last| rfc3339(last.at)),
+        "took_ms": last.map(|last| last.took.as_secs_f64() * 1000.0),
+        "failure": last.and_then(|last| last.failure.as_deref()),
+        "against": report.against,
+        "passed": report.passed,
+        "failed": report.failed,
+    })
+}
+
+/// `healthy`, or what speaks against it.
+pub(super) fn state(endpoint: &Endpoint) -> String {
+    let reasons: Vec<&str> = endpoint.health.reasons().map(|reason| reason.as_str()).collect();
+    if reasons.is_empty() { "healthy".into() } else { reasons.join(", ") }
+}
+
 /// The balancer's average, if it keeps one.
 pub(super) fn latency(endpoint: &Endpoint, policy: Policy) -> Option<Duration> {
     if policy != Policy::PeakEwma {
         return None;
     }
-    let nanos = f64::from_bits(endpoint.load.cost.load(Ordering::Relaxed));
-    Duration::try_from_secs_f64(nanos / 1e9).ok().filter(|latency| !latency.is_zero())
+    endpoint.load.average(clock_ns(tokio::time::Instant::now()))
 }

@@ -1,18 +1,22 @@
 //! The hook that picks an endpoint for each attempt, and learns from how it went.
 //!
 //! Position: inside retry, so that another try picks again and avoids what was tried; outside the connection, which
-//! goes where this says. Records: endpoint and zone. How it fails: [`Kind::NoEndpoint`], or [`Kind::DnsFailed`] when
-//! the reason is that no source ever answered.
+//! goes where this says. Records: endpoint and zone; beyond that only what is unusual: panic, a priority above the first,
+//! another zone although this one is preferred, another subset, nothing to hash. How it fails: [`Kind::NoEndpoint`], or
+//! [`Kind::DnsFailed`] when the reason is that no source ever answered; [`Kind::NoHealthyEndpoint`] when there are
+//! endpoints and none may be used, or none has the labels that are wanted.
 
-use super::{observe, observe_failure, pick};
+use super::key::Request;
+use super::{Choice, Wish, call, pick};
+use crate::cluster::{Cluster, Outcome, clock_ns};
 use crate::context::Rng;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::exchange::{Answer, Ctx, Exchange, Hook, Response};
+use crate::svc::{Pushback, RequestHead, ResponseHead};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// See the module.
@@ -21,69 +25,89 @@ pub struct Balancing {
     rng: Rc<RefCell<Rng>>,
 }
 
-/// The start of the clock that endpoints' averages are dated by.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// Nanoseconds since the process started.
-pub fn clock_ns(now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl Balancing {
     /// A hook that draws from `rng`.
     pub fn new(rng: Rc<RefCell<Rng>>) -> Balancing {
         Balancing { rng }
+    }
+
+    /// Picks by what the request says: a hash, or the values of labels.
+    #[cold]
+    fn pick_by_request(
+        &self,
+        cluster: &Cluster,
+        head: &RequestHead,
+        ctx: &Ctx,
+        tried: &[u64],
+        now_ns: u64,
+    ) -> Result<Choice> {
+        let record = ctx.recorder.edit();
+        let request = Request { head, record: &record, connection: &ctx.connection };
+        let balance = &cluster.settings.balance;
+        let hash = if balance.policy.is_hash() { request.hash(balance) } else { None };
+        let wish = Wish { tried, hash, values: &request.values(balance) };
+        let mut rng = self.rng.borrow_mut();
+        pick(cluster, &wish, &mut || rng.next_u64(), now_ns).map_err(|why| why.error(cluster, &wish))
     }
 }
 
 impl Hook for Balancing {
     fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
         let ctx = &exchange.ctx;
-        let Some(cluster) = ctx.cluster() else { return Err(Kind::NoEndpoint.into()) };
+        let cluster = ctx.cluster.borrow();
+        let Some(cluster) = &*cluster else { return Err(Kind::NoEndpoint.into()) };
         let now = Instant::now();
-        let mut rng = self.rng.borrow_mut();
-        let picked = pick(&cluster, &ctx.tried.borrow(), &mut || rng.next_u64(), clock_ns(now));
-        let Some(picked) = picked else {
-            let set = cluster.endpoints();
-            return Err(match &set.stale {
-                Some(why) => Error::new(Kind::DnsFailed, format!("cluster {}: {why}", cluster.name)),
-                None => Error::new(Kind::NoEndpoint, format!("cluster {}", cluster.name)),
-            });
+        let now_ns = clock_ns(now);
+        let tried = ctx.tried.borrow();
+        let balance = &cluster.settings.balance;
+        let choice = if balance.policy.is_hash() || !balance.subset.is_empty() {
+            self.pick_by_request(cluster, &exchange.head, ctx, &tried, now_ns)?
+        } else {
+            let wish = Wish { tried: &tried, ..Wish::default() };
+            let mut rng = self.rng.borrow_mut();
+            pick(cluster, &wish, &mut || rng.next_u64(), now_ns).map_err(|why| why.error(cluster, &wish))?
         };
-        {
-            let mut record = ctx.recorder.edit();
-            record.endpoint = Some(picked.endpoint().name.clone());
-            record.endpoint_zone.clone_from(&picked.endpoint().zone);
-        }
+        choice.note(&ctx.recorder, cluster);
         ctx.attempt_started.set(Some(now));
-        *ctx.picked.borrow_mut() = Some(picked);
+        *ctx.picked.borrow_mut() = Some(choice.picked);
         Ok(None)
     }
 
     fn after(&self, ctx: &Ctx, answer: &mut Answer) {
-        let picked = ctx.picked.borrow();
-        let (Some(picked), Some(started)) = (&*picked, ctx.attempt_started.get()) else { return };
-        let endpoint = picked.endpoint();
         // The client noted when the answer came; asking the clock again would only say a little later.
         let answered = ctx.answered.take();
-        let now = answered.unwrap_or_else(Instant::now);
-        let time = now.saturating_duration_since(started);
         match answer {
             Ok(response) => {
-                observe(endpoint, time, clock_ns(now));
-                if response.head.status >= 500 {
-                    endpoint.stats.failures.fetch_add(1, Ordering::Relaxed);
+                let status = response.head.status;
+                let (is_grpc, since) = {
+                    let record = ctx.recorder.edit();
+                    (record.is_grpc, record.started_at)
+                };
+                if status < 500
+                    && let Some(picked) = &*ctx.picked.borrow()
+                {
+                    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    picked.endpoint().stats.last_success.store(since.as_secs(), Ordering::Relaxed);
+                }
+                if is_grpc && status == 200 {
+                    call::learn(ctx, response, answered);
                 } else {
-                    let since = ctx.recorder.edit().started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-                    endpoint.stats.last_success.store(since.as_secs(), Ordering::Relaxed);
+                    let retry_after = retry_after(&response.head);
+                    ctx.settle(Outcome::Answered { status, grpc: None, retry_after }, answered);
                 }
             }
-            // The client's own failures say nothing about the endpoint.
-            Err(error) if error.kind().answer().status < 500 => {}
-            Err(_) => {
-                observe_failure(endpoint, time, clock_ns(now));
-                endpoint.stats.failures.fetch_add(1, Ordering::Relaxed);
-            }
+            Err(error) => ctx.settle(Outcome::Failed(error.kind()), answered),
         }
     }
 }
+
+/// When the endpoint wants to be asked again, if it answered that it cannot do it now.
+fn retry_after(head: &ResponseHead) -> Option<Duration> {
+    if head.status != 429 && head.status < 500 {
+        return None;
+    }
+    Pushback::of(&head.fields, SystemTime::now)?.time()
+}
+
+#[cfg(test)]
+mod tests;

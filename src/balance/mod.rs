@@ -1,78 +1,187 @@
 //! Balancing: which endpoint of a cluster an attempt goes to.
 //!
-//! [`pick`] chooses and counts the attempt as in flight until [`Picked`] is dropped; [`observe`] and
-//! [`observe_failure`] tell how it went. The policies are pure functions of the endpoint set, a random number and a
-//! time, and allocate nothing. Endpoints that earlier attempts of the same exchange used are avoided as long as there
-//! is another.
+//! [`pick`] reads the [plan](crate::cluster::plan) that was made when endpoints or their health last changed, chooses, and
+//! counts the attempt as in flight until [`Picked`] is dropped. The way is: all endpoints or a subset by labels; a
+//! priority level by its share of the load; a zone by its share of the level; an endpoint by the policy. Policies are pure
+//! functions of the plan, a random number or a hash, and a time, and allocate nothing.
 //!
-//! How it fails: a cluster without endpoints gives `None`; there is no other way.
+//! Two rules stand above the policies. An endpoint that is left out gets nothing from that moment on, however old the plan
+//! is, unless so few are healthy that all are used (panic). And endpoints that earlier attempts of the same exchange used
+//! are avoided as long as there is another usable one, in another zone or priority if need be.
+//!
+//! How it fails: [`Why`], which is the only way.
 
+mod call;
+mod choice;
+mod hand;
+mod key;
 pub mod layer;
+mod least_request;
+mod maglev;
 mod peak_ewma;
+mod random;
+mod ring_hash;
 mod round_robin;
+mod slow_start;
+mod two_choices;
 
-use crate::cluster::{Cluster, Endpoint, Picked, Policy};
+pub use choice::{Choice, Why};
+pub use key::hash_of_address;
+
+use crate::cluster::config::SubsetFallback;
+use crate::cluster::plan::{Group, Level, Scope, Table};
+use crate::cluster::{Cluster, EndpointSet, Picked, Policy, mix};
+use hand::Hand;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// What a failed attempt counts at least, so that an endpoint that fails fast does not attract all traffic.
-const FAILURE_COST_MIN: Duration = Duration::from_secs(1);
+/// What an attempt wants of its endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// The ids of the endpoints that earlier attempts used.
+    pub tried: &'a [u64],
+    /// What a policy that hashes hashes; `None` if the request has nothing of it.
+    pub hash: Option<u64>,
+    /// The values that the request has of the labels that it chooses by, in the order of the labels.
+    pub values: &'a [Option<&'a [u8]>],
+}
 
-/// Picks an endpoint of `cluster` by its policy; `None` if it has none.
+/// Keeps the choice of a level apart from the choice within it, when both are made by the same hash.
+const LEVEL_SALT: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Picks an endpoint of `cluster`.
 ///
-/// `tried` are the ids that earlier attempts used, `random` gives uniform numbers, `now_ns` is the time since the
-/// process started, the same clock as in [`observe`].
+/// `random` gives uniform numbers, `now_ns` is the time since the process started, [`crate::cluster::clock_ns`].
+///
+/// # Errors
+/// Why there is none.
 #[inline]
 pub fn pick(
     cluster: &Cluster,
-    tried: &[u64],
+    wish: &Wish<'_>,
     random: &mut impl FnMut() -> u64,
     now_ns: u64,
-) -> Option<Picked> {
-    let set = cluster.endpoints();
-    let endpoints = set.endpoints.as_slice();
-    let index = match (cluster.settings.policy, endpoints.len()) {
-        (_, 0) => return None,
-        (_, 1) => 0,
-        (Policy::PeakEwma, _) => peak_ewma::pick(endpoints, tried, random, now_ns),
-        (Policy::RoundRobin, _) => round_robin::pick(endpoints, tried, |turns| cluster.next_turn(turns)),
-    };
-    endpoints.get(index).map(|endpoint| Picked::new(Arc::clone(endpoint)))
-}
-
-/// Tells how long `endpoint` took to answer: from the start of the attempt to the head of the response.
-///
-/// Not for attempts that the client cancelled: they say nothing of the endpoint.
-#[inline]
-pub fn observe(endpoint: &Endpoint, time: Duration, now_ns: u64) {
-    peak_ewma::observe(&endpoint.load, time, now_ns);
-}
-
-/// Tells that an attempt failed after `time`: no connection, no answer in time, a reset.
-#[inline]
-pub fn observe_failure(endpoint: &Endpoint, time: Duration, now_ns: u64) {
-    peak_ewma::observe(&endpoint.load, time.max(FAILURE_COST_MIN), now_ns);
-}
-
-/// The average that balancing holds of `endpoint`'s answers; `None` before the first.
-pub fn average(endpoint: &Endpoint, now_ns: u64) -> Option<Duration> {
-    peak_ewma::average(&endpoint.load, now_ns)
-}
-
-/// The weights of a set.
-struct Weights {
-    total: u64,
-    is_equal: bool,
-}
-
-fn weights(endpoints: &[Arc<Endpoint>]) -> Weights {
-    let first = endpoints.first().map_or(1, |endpoint| endpoint.weight);
-    let (mut total, mut is_equal) = (0, true);
-    for endpoint in endpoints {
-        total += u64::from(endpoint.weight);
-        is_equal &= endpoint.weight == first;
+) -> Result<Choice, Why> {
+    let set = cluster.planned(now_ns);
+    match choose(cluster, &set, wish, random, now_ns) {
+        // The plan may be older than what it does not know of.
+        Err(Why::NoneUsable) if cluster.replan(now_ns) => {
+            choose(cluster, &cluster.endpoints(), wish, random, now_ns)
+        }
+        result => result,
     }
-    Weights { total, is_equal }
+}
+
+fn choose(
+    cluster: &Cluster,
+    set: &EndpointSet,
+    wish: &Wish<'_>,
+    random: &mut impl FnMut() -> u64,
+    now_ns: u64,
+) -> Result<Choice, Why> {
+    if set.endpoints.is_empty() {
+        return Err(Why::NoEndpoint);
+    }
+    let balance = &cluster.settings.balance;
+    let subset = if balance.subset.is_empty() { None } else { Some(set.plan.subset(wish.values)) };
+    let (scope, is_subset_fallback) = match subset {
+        None => (set.plan.whole(), false),
+        Some(Some(subset)) => (subset, false),
+        Some(None) if balance.subset_fallback == SubsetFallback::Any => (set.plan.whole(), true),
+        Some(None) => return Err(Why::NoSubset),
+    };
+    let chooser = Chooser { cluster, set, scope, hash: wish.hash, now_ns };
+    let found = chooser
+        .by_policy(wish.tried, random)
+        .or_else(|| chooser.by_search(wish.tried, random))
+        .or_else(|| match wish.tried {
+            [] => None,
+            // All were tried: any is better than none.
+            _ => chooser.by_policy(&[], random).or_else(|| chooser.by_search(&[], random)),
+        });
+    let Found { member, level, is_local } = found.ok_or(Why::NoneUsable)?;
+    let endpoint = set.endpoints.get(member).ok_or(Why::NoneUsable)?;
+    Ok(Choice {
+        picked: Picked::new(Arc::clone(endpoint)),
+        is_panic: level.is_panic,
+        priority: level.priority,
+        is_local_zone: is_local,
+        is_subset_fallback,
+        is_hash_missing: balance.policy.is_hash() && wish.hash.is_none(),
+    })
+}
+
+/// An endpoint, and how it was come by.
+struct Found<'a> {
+    /// Where it is in the set.
+    member: usize,
+    level: &'a Level,
+    is_local: Option<bool>,
+}
+
+/// What a pick chooses from.
+struct Chooser<'a> {
+    cluster: &'a Cluster,
+    set: &'a EndpointSet,
+    scope: &'a Scope,
+    hash: Option<u64>,
+    now_ns: u64,
+}
+
+impl<'a> Chooser<'a> {
+    /// The endpoint that the policy says, if it can be used and was not tried.
+    #[inline]
+    fn by_policy(&self, tried: &[u64], random: &mut impl FnMut() -> u64) -> Option<Found<'a>> {
+        let level = match self.hash {
+            Some(hash) => self.scope.level(|| mix(hash ^ LEVEL_SALT)),
+            None => self.scope.level(&mut *random),
+        }?;
+        if let (Some(hash), Some(table)) = (self.hash, &level.table) {
+            let is_fit = |member| Hand::is_fit(self.set.endpoints.get(member), tried, level.ignored);
+            let member = match &**table {
+                Table::Ring(ring) => ring_hash::pick(ring, hash, is_fit),
+                Table::Maglev(maglev) => maglev::pick(maglev, hash, is_fit),
+            };
+            return member.map(|member| Found { member, level, is_local: None });
+        }
+        let group = level.group(&mut *random)?;
+        let hand = self.hand(level, group, tried);
+        let position = match self.cluster.settings.balance.policy {
+            Policy::PeakEwma => {
+                two_choices::pick(&hand, random, |a, b| peak_ewma::is_less_loaded(a, b, self.now_ns))
+            }
+            Policy::LeastRequest => two_choices::pick(&hand, random, least_request::has_fewer),
+            Policy::RoundRobin => round_robin::pick(&hand, random, || self.cluster.next_turn()),
+            Policy::Random | Policy::RingHash | Policy::Maglev => random::pick(&hand, random),
+        }?;
+        Some(Found { member: group.member(position)?, level, is_local: group.is_local })
+    }
+
+    /// Any endpoint that can be used and was not tried: of the group that was drawn, of its level, of another level. For
+    /// when the policy met only others, which is rare: the plan is older than an outage, or a retry looks for another
+    /// endpoint where there are few.
+    #[cold]
+    fn by_search(&self, tried: &[u64], random: &mut impl FnMut() -> u64) -> Option<Found<'a>> {
+        // The same key finds the same endpoint here too.
+        let mut number = || self.hash.map_or_else(&mut *random, mix);
+        let first = self.scope.level(&mut number)?;
+        let others = self.scope.levels().iter().filter(|level| !std::ptr::eq(*level, first));
+        std::iter::once(first).chain(others).find_map(|level| {
+            let first = level.group(&mut number)?;
+            let others = level.groups.iter().filter(|group| !std::ptr::eq(*group, first));
+            std::iter::once(first).chain(others).find_map(|group| {
+                let position = self.hand(level, group, tried).search(number())?;
+                Some(Found { member: group.member(position)?, level, is_local: group.is_local })
+            })
+        })
+    }
+
+    fn hand<'t>(&self, level: &'t Level, group: &'t Group, tried: &'t [u64]) -> Hand<'t>
+    where
+        'a: 't,
+    {
+        let slow_start = self.cluster.settings.balance.slow_start.as_ref();
+        Hand { set: self.set, group, ignored: level.ignored, tried, slow_start, now_ns: self.now_ns }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `clusters.*`: a named set of endpoints that can all answer the same requests.
 //!
-//! How it fails: a cluster has endpoints or a discovery, never both and never neither; `check` says so.
+//! How it fails: a cluster without endpoints and without discovery is refused by `check`. One that has both uses both.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,21 +15,45 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::identity::config::ClientTls;
 use crate::units::{self, HostPort};
 
+mod balance;
+mod circuit_breaker;
+mod health;
+mod outlier;
+
+pub use balance::{
+    Balance, ContextField, HashOn, Locality, Policy, Ring, SlowStart, SubsetFallback, SubsetFrom, SubsetValue,
+};
+pub use circuit_breaker::{Breaker, CircuitBreaker, RetryBudget};
+pub use health::{GrpcCheck, HealthCheck, HttpCheck, StatusRange, TcpCheck};
+pub use outlier::OutlierDetection;
+
+/// The last level of priority.
+pub const PRIORITY_MAX: u32 = 15;
+
 /// `clusters.NAME`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Cluster")]
 pub struct Config {
-    /// Fixed endpoints; instead of `discovery`.
+    /// Fixed endpoints. With `discovery` too, both are used, and these stay whatever it finds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
-    /// Where endpoints come from; instead of `endpoints`.
+    /// Where further endpoints come from. Of the same address, what `endpoints` says counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery: Option<Discovery>,
     /// What the endpoints speak; `auto`: HTTP/1.1 in cleartext, by ALPN with TLS, HTTP/2 for gRPC.
     pub protocol: Protocol,
     /// How an endpoint is chosen.
     pub balance: Balance,
+    /// Active health checks; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// Ejection of endpoints by how real requests went.
+    pub outlier_detection: OutlierDetection,
+    /// Caps on what the cluster is given at once, and the breaker.
+    pub circuit_breaker: CircuitBreaker,
+    /// How many retries there may be, relative to requests.
+    pub retry_budget: RetryBudget,
     /// Time to connect to an endpoint, TLS not included (else the next endpoint, then 504).
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
@@ -51,6 +75,10 @@ impl Default for Config {
             discovery: None,
             protocol: Protocol::default(),
             balance: Balance::default(),
+            health: None,
+            outlier_detection: OutlierDetection::default(),
+            circuit_breaker: CircuitBreaker::default(),
+            retry_budget: RetryBudget::default(),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(4),
             tls: None,
@@ -73,25 +101,6 @@ pub enum Protocol {
     Tcp,
 }
 
-/// `balance`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Balance {
-    /// The algorithm.
-    pub policy: Policy,
-}
-
-/// The algorithm that chooses an endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// The better of two random endpoints by peak latency (EWMA, decay 10 s) × requests in flight.
-    #[default]
-    PeakEwma,
-    /// One after the other, by weight.
-    RoundRobin,
-}
-
 /// One endpoint: `"10.0.0.7:8080"`, or a mapping when there is more to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
@@ -102,14 +111,17 @@ pub struct Endpoint {
     /// Zone that the endpoint is in; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub zone: String,
-    /// Free labels, shown in events.
+    /// Endpoints of a higher number are used when those below it are not healthy enough.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub priority: u32,
+    /// Free labels, shown in events; what subsets are chosen by.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
 impl From<HostPort> for Endpoint {
     fn from(address: HostPort) -> Self {
-        Endpoint { address, weight: 1, zone: String::new(), labels: BTreeMap::new() }
+        Endpoint { address, weight: 1, zone: String::new(), priority: 0, labels: BTreeMap::new() }
     }
 }
 
@@ -126,13 +138,21 @@ struct EndpointMapping {
     /// Zone that the endpoint is in; empty: not known.
     #[serde(default)]
     zone: String,
-    /// Free labels, shown in events.
+    /// Endpoints of a higher number are used when those below it are not healthy enough.
+    #[serde(default)]
+    #[schemars(range(max = PRIORITY_MAX))]
+    priority: u32,
+    /// Free labels, shown in events; what subsets are chosen by.
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 struct EndpointVisitor;
@@ -149,9 +169,9 @@ impl<'de> de::Visitor<'de> for EndpointVisitor {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
-        let EndpointMapping { address, weight, zone, labels } =
+        let EndpointMapping { address, weight, zone, priority, labels } =
             EndpointMapping::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        Ok(Endpoint { address, weight, zone, labels })
+        Ok(Endpoint { address, weight, zone, priority, labels })
     }
 }
 
@@ -217,7 +237,7 @@ pub enum RecordType {
     A,
     /// IPv6 addresses.
     Aaaa,
-    /// Hosts, ports, weights and priorities.
+    /// Hosts, ports, weights and priorities; the lowest priority is level 0, the next one 1, and so on.
     Srv,
 }
 

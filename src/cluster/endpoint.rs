@@ -1,9 +1,10 @@
 //! One address of a cluster, its load and its counters.
 
+use super::{Health, Load};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a source says of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Target {
     pub weight: u32,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// Its priority: 0 is used first.
+    pub priority: u32,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -23,7 +26,14 @@ pub struct Target {
 impl Target {
     /// An address with weight 1 and no labels.
     pub fn new(address: SocketAddr) -> Target {
-        Target { address, name: address.to_string().into(), weight: 1, zone: None, labels: BTreeMap::new() }
+        Target {
+            address,
+            name: address.to_string().into(),
+            weight: 1,
+            zone: None,
+            priority: 0,
+            labels: BTreeMap::new(),
+        }
     }
 }
 
@@ -40,24 +50,16 @@ pub struct Endpoint {
     pub weight: u32,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// Its priority: 0 is used first.
+    pub priority: u32,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
     /// What balancing reads and writes.
     pub load: Arc<Load>,
+    /// Whether it may be used.
+    pub health: Arc<Health>,
     /// What the admin API shows.
     pub stats: Arc<EndpointStats>,
-}
-
-/// The load of an endpoint, written by every worker. On a cache line of its own.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Load {
-    /// Exchanges that are under way.
-    pub in_flight: AtomicU32,
-    /// The balancer's own state: for peak EWMA the bits of the average, in nanoseconds.
-    pub cost: AtomicU64,
-    /// When `cost` was written, in nanoseconds since the process started.
-    pub cost_at: AtomicU64,
 }
 
 /// Counters of an endpoint.
@@ -68,6 +70,8 @@ pub struct EndpointStats {
     pub requests: AtomicU64,
     /// Attempts that failed without an answer, or with a 5xx.
     pub failures: AtomicU64,
+    /// Attempts that say nothing of the endpoint: abandoned, or over at the caller's own deadline.
+    pub undecided: AtomicU64,
     /// Connections that were made.
     pub connects: AtomicU64,
     /// Connections that could not be made.
@@ -89,8 +93,10 @@ impl Endpoint {
             name: Arc::clone(&target.name),
             weight: target.weight.max(1),
             zone: target.zone.clone(),
+            priority: target.priority,
             labels: target.labels.clone(),
             load: Arc::default(),
+            health: Arc::default(),
             stats: Arc::default(),
         }
     }
@@ -100,6 +106,7 @@ impl Endpoint {
         Endpoint {
             id: old.id,
             load: Arc::clone(&old.load),
+            health: Arc::clone(&old.health),
             stats: Arc::clone(&old.stats),
             ..Endpoint::new(target)
         }
@@ -110,6 +117,7 @@ impl Endpoint {
         self.address == target.address
             && self.weight == target.weight.max(1)
             && self.zone == target.zone
+            && self.priority == target.priority
             && self.labels == target.labels
     }
 }

@@ -2,7 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+
 use super::node::excerpt;
+use crate::cluster::config::StatusRange;
+use crate::route::config::HedgeAfter;
 use crate::units::{self, AUTO, NONE};
 
 /// What is wrong, and what to write instead.
@@ -25,12 +31,15 @@ pub fn described(format: Option<&str>) -> &'static str {
         Some("duration_or_auto") => "a duration, as in `250ms`, or `auto`",
         Some("size") => "a size, as in `64KiB`",
         Some("size_or_none") => "a size, as in `64KiB`, or `none`",
+        Some("size_or_auto") => "a size, as in `512MiB`, or `auto`",
+        Some("status_range") => "a status, or a range as in `200-299`",
+        Some("hedge_after") => "a duration, as in `50ms`, or a quantile, as in `p95`",
         Some("listen_address") => "an IP address and a port, as in `127.0.0.1:15001`, or `none`",
         Some("socket_address") => "an IP address and a port, as in `127.0.0.1:5432`",
         Some("host_port") => "a host and a port, as in `10.0.0.7:8080`",
         Some("host" | "authority") => "a host name",
         Some("host_pattern") => "a host name or `*.example`",
-        Some("path") => "a path that starts with `/`",
+        Some("path" | "path_and_query") => "a path that starts with `/`",
         Some("regex") => "a regular expression",
         Some("file" | "output_file") => "the path of a file",
         _ => "a text",
@@ -41,12 +50,13 @@ pub fn described(format: Option<&str>) -> &'static str {
 pub fn check(format: &str, text: &str) -> Result<(), Problem> {
     match format {
         "duration_or_none" | "size_or_none" | "listen_address" if text == NONE => Ok(()),
-        "duration_or_auto" if text == AUTO => Ok(()),
+        "duration_or_auto" | "size_or_auto" if text == AUTO => Ok(()),
         "duration" | "duration_or_none" | "duration_or_auto" | "duration_or_zero" => duration(format, text),
-        "size" | "size_or_none" => match units::parse_size(text) {
+        "size" | "size_or_none" | "size_or_auto" => match units::parse_size(text) {
             Ok(_) => Ok(()),
             Err(_) if text == NONE => {
-                problem("this bound cannot be switched off", "write a size, as in `64KiB`")
+                let example = if format == "size_or_auto" { "`512MiB`, or `auto`" } else { "`64KiB`" };
+                problem("this bound cannot be switched off", format!("write a size, as in {example}"))
             }
             Err(why) => Err(Problem { message: excerpt_of(why), help: size_help(text) }),
         },
@@ -55,7 +65,14 @@ pub fn check(format: &str, text: &str) -> Result<(), Problem> {
         "host" => host(text),
         "host_pattern" => host_pattern(text),
         "authority" => authority(text),
-        "path" => path(text),
+        "path" => path(text, "a path has no query: match it with `query`"),
+        "path_and_query" => {
+            let end = text.find('?').unwrap_or(text.len());
+            path(text.get(..end).unwrap_or(text), "")
+                .and_then(|()| query(text.get(end..).unwrap_or_default()))
+        }
+        "status_range" => status_range(text),
+        "hedge_after" => hedge_after(text),
         "regex" => regex(text),
         "file" | "output_file" if text.is_empty() => problem("the path is empty", "write the path of a file"),
         _ => Ok(()),
@@ -207,7 +224,7 @@ fn authority(text: &str) -> Result<(), Problem> {
     )
 }
 
-fn path(text: &str) -> Result<(), Problem> {
+fn path(text: &str, about_query: &str) -> Result<(), Problem> {
     let shown = excerpt(text);
     if !text.starts_with('/') {
         return problem(format!("the path `{shown}` does not start with `/`"), format!("write `/{shown}`"));
@@ -215,12 +232,62 @@ fn path(text: &str) -> Result<(), Problem> {
     if let Some(bad) = text.chars().find(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control()) {
         let message = format!("the path `{shown}` contains `{}`", bad.escape_default());
         let help = match bad {
-            '?' => "a path has no query: match it with `query`",
+            '?' => about_query,
             _ => "write it percent-encoded, as it is on the wire",
         };
         return problem(message, help);
     }
     Ok(())
+}
+
+fn query(text: &str) -> Result<(), Problem> {
+    match text.chars().find(|c| *c == '#' || c.is_whitespace() || c.is_control()) {
+        Some(bad) => problem(
+            format!("the query `{}` contains `{}`", excerpt(text), bad.escape_default()),
+            "write it percent-encoded, as it is on the wire",
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Whether `T` can be read from `text`; the message says why not.
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    let text: StrDeserializer<'a, Error> = text.into_deserializer();
+    T::deserialize(text).map_err(|error| excerpt_of(error.to_string()))
+}
+
+fn status_range(text: &str) -> Result<(), Problem> {
+    let Err(message) = read::<StatusRange>(text) else { return Ok(()) };
+    let help = match text.to_ascii_lowercase().as_bytes() {
+        [class @ b'1'..=b'5', b'x', b'x'] => {
+            let class = char::from(*class);
+            format!("write `{class}00-{class}99`")
+        }
+        _ if text.contains(',') => "write several as a list, as in `[200, 204]`".into(),
+        _ => "write a status, `200`, or a range, `200-299`".into(),
+    };
+    problem(message, help)
+}
+
+fn hedge_after(text: &str) -> Result<(), Problem> {
+    match read::<HedgeAfter>(text) {
+        Ok(HedgeAfter::Fixed(time)) if time.is_zero() => {
+            problem(format!("`{}` would send every request twice", excerpt(text)), "write `p95`, or `50ms`")
+        }
+        Ok(_) => Ok(()),
+        Err(_) if text == NONE => problem("a hedge has a time", "remove `hedge` to send no second request"),
+        Err(message) => {
+            let number = text.trim_matches(|c: char| matches!(c, 'p' | 'P' | '%' | ' '));
+            let is_quantile =
+                text.contains(['p', 'P', '%']) && read::<HedgeAfter>(&format!("p{number}")).is_ok();
+            let help = match duration_help(text) {
+                _ if is_quantile => format!("write `p{number}`"),
+                Some(help) => help,
+                None => "write a time, as in `50ms`, or a quantile, as in `p95`".into(),
+            };
+            problem(message, help)
+        }
+    }
 }
 
 fn regex(text: &str) -> Result<(), Problem> {

@@ -14,6 +14,7 @@ mod read;
 mod schema;
 mod service;
 mod shape;
+mod synonyms;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -36,6 +37,7 @@ pub use service::Service;
 use crate::context::config::Trust;
 use crate::identity::config::ServerTls;
 use crate::listener::config::Tcp;
+use crate::resilience::config::{Concurrency, LoadShed};
 use crate::route::config::Route;
 use crate::{admin, cluster, context, limits, pipeline, units};
 
@@ -80,6 +82,11 @@ pub struct Inbound {
     pub tls: Option<ServerTls>,
     /// Whose context fields are believed.
     pub trust: Trust,
+    /// How many requests are under way at once; absent: as many as come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Who is turned away first when there is too much.
+    pub load_shed: LoadShed,
     /// Routes; a request that matches none goes to the app.
     pub routes: Vec<Route>,
 }
@@ -90,6 +97,8 @@ impl Default for Inbound {
             address: Some((Ipv4Addr::UNSPECIFIED, 15006).into()),
             tls: None,
             trust: Trust::default(),
+            concurrency: None,
+            load_shed: LoadShed::default(),
             routes: Vec::new(),
         }
     }
@@ -103,6 +112,11 @@ pub struct Outbound {
     #[serde(with = "units::listen")]
     #[schemars(with = "units::ListenText")]
     pub address: Option<SocketAddr>,
+    /// How many requests are under way at once; absent: as many as come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Who is turned away first when there is too much.
+    pub load_shed: LoadShed,
     /// Routes; a request that matches none goes to the cluster that its Host names.
     pub routes: Vec<Route>,
     /// TCP listeners, each for one cluster.
@@ -111,7 +125,13 @@ pub struct Outbound {
 
 impl Default for Outbound {
     fn default() -> Self {
-        Outbound { address: Some((Ipv4Addr::LOCALHOST, 15001).into()), routes: Vec::new(), tcp: Vec::new() }
+        Outbound {
+            address: Some((Ipv4Addr::LOCALHOST, 15001).into()),
+            concurrency: None,
+            load_shed: LoadShed::default(),
+            routes: Vec::new(),
+            tcp: Vec::new(),
+        }
     }
 }
 

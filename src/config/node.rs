@@ -99,6 +99,14 @@ impl Node {
         }
     }
 
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<f64> {
+        match &self.value {
+            Value::Number(raw) => self.integer().map(|number| number as f64).or_else(|| raw.parse().ok()),
+            _ => None,
+        }
+    }
+
     /// What it is, for a message: "the number `15`".
     pub fn describe(&self) -> String {
         match &self.value {

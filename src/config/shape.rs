@@ -1,7 +1,8 @@
 //! What a schema allows at one place, in the form that [`super::walk`] and its messages need.
 //!
 //! The subset of JSON Schema that schemars writes for our types: `$ref`, `type`, `const`, `enum`, `anyOf`/`oneOf`,
-//! `properties`, `required`, `additionalProperties`, `items`, `minItems`, `minimum`, `maximum` and `format`.
+//! `properties`, `required`, `additionalProperties`, `items`, `minItems`, `minimum`, `maximum` and `format`. An enum whose
+//! variants are partly plain words and partly mappings of one key is one shape with `choices` and `keys`.
 
 use serde_json::{Map, Value};
 
@@ -15,6 +16,8 @@ pub struct Shape<'a> {
     pub boolean: bool,
     /// A whole number between two.
     pub integer: Option<(i128, i128)>,
+    /// A number between two.
+    pub number: Option<(f64, f64)>,
     /// Any text, of this format if there is one.
     pub text: Option<Option<&'a str>>,
     /// Some texts.
@@ -71,6 +74,10 @@ impl<'a> Shape<'a> {
                 let max = number("maximum").unwrap_or(i128::from(u32::MAX));
                 self.integer = Some((number("minimum").unwrap_or(0), max));
             }
+            "number" => {
+                let bound = |key: &str| object.get(key).and_then(Value::as_f64);
+                self.number = Some((bound("minimum").unwrap_or(0.0), bound("maximum").unwrap_or(f64::MAX)));
+            }
             "string" => self.text = Some(object.get("format").and_then(Value::as_str)),
             "array" => {
                 let least = object.get("minItems").and_then(Value::as_u64).unwrap_or(0);
@@ -99,6 +106,11 @@ impl<'a> Shape<'a> {
         keys.known.extend(known);
     }
 
+    /// Whether exactly one of `keys` must be there: they are alternatives of each other, or of plain words.
+    pub fn is_choice(&self, keys: &Keys<'_>) -> bool {
+        keys.exactly_one || (keys.known.len() == 1 && !self.choices.is_empty())
+    }
+
     /// For a message: "a duration, as in `250ms`".
     pub fn expected(&self) -> String {
         let mut forms: Vec<String> = Vec::new();
@@ -117,10 +129,16 @@ impl<'a> Shape<'a> {
         if self.integer.is_some() && self.text.is_none() {
             forms.push("a whole number".into());
         }
+        if self.number.is_some() && self.text.is_none() {
+            forms.push("a number".into());
+        }
         if self.list.is_some() {
             forms.push("a list".into());
         }
         match &self.keys {
+            Some(keys) if self.is_choice(keys) && keys.known.len() == 1 => {
+                forms.push(format!("a mapping with {}", listed(keys.names(), "and")));
+            }
             Some(keys) if keys.exactly_one => {
                 forms.push(format!("a mapping with one of {}", listed(keys.names(), "and")));
             }
@@ -134,7 +152,7 @@ impl<'a> Shape<'a> {
 
 impl<'a> Keys<'a> {
     /// The names.
-    pub fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
+    pub fn names(&self) -> impl Iterator<Item = &'a str> + Clone + '_ {
         self.known.iter().map(|(name, _, _)| *name)
     }
 }

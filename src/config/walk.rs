@@ -8,31 +8,8 @@ use super::diagnostics::{Diagnostic, HELPED_MAX};
 use super::format;
 use super::nearest::{listed, nearest};
 use super::node::{Entry, Node, Span, Value, excerpt};
-use super::schema;
 use super::shape::{Keys, Shape};
-
-/// Keys of other proxies, and what they are called here.
-const SYNONYMS: [(&str, &str); 19] = [
-    ("backend", "cluster"),
-    ("upstream", "cluster"),
-    ("destination", "cluster"),
-    ("weighted_clusters", "split"),
-    ("direct_response", "respond"),
-    ("retries", "retry"),
-    ("retry_policy", "retry"),
-    ("retry_on", "on"),
-    ("num_retries", "limit"),
-    ("timeouts", "timeout"),
-    ("listen", "address"),
-    ("bind", "address"),
-    ("hosts", "endpoints"),
-    ("servers", "endpoints"),
-    ("cert", "certificate"),
-    ("sni", "server_name"),
-    ("lb_policy", "balance"),
-    ("load_balancer", "balance"),
-    ("methods", "method"),
-];
+use super::{schema, synonyms};
 
 /// Checks `node` against the whole schema of the configuration. Keys that are misspelt are reported, and then renamed
 /// to what was meant, so that later checks do not report what follows from them.
@@ -78,7 +55,8 @@ impl<'a> Walker<'a, '_> {
         match &node.value {
             Value::Null => self.null(&shape, node, key),
             Value::Bool(_) if shape.boolean => {}
-            Value::Number(_) if shape.integer.is_some() => self.integer(&shape, node),
+            Value::Number(_) if shape.integer.is_some() => self.integer(&shape, node, key),
+            Value::Number(_) if shape.number.is_some() => self.number(&shape, node),
             Value::Text(text) if shape.choices.contains(&text.as_str()) => {}
             Value::Text(text) if shape.text.is_some() => self.text(&shape, node, text),
             Value::Text(text) if !shape.choices.is_empty() => self.choice(&shape, node, text),
@@ -113,14 +91,28 @@ impl<'a> Walker<'a, '_> {
         self.report(node.span, format!("{name} has no value"), Some(format!("write {}", shape.expected())));
     }
 
-    fn integer(&mut self, shape: &Shape<'a>, node: &Node) {
+    fn number(&mut self, shape: &Shape<'a>, node: &Node) {
+        let Some((least, most)) = shape.number else { return };
+        if !node.number().is_some_and(|number| (least..=most).contains(&number)) {
+            let message = format!("{} is out of range", node.describe());
+            self.report(node.span, message, Some(format!("write a number from {least} to {most}")));
+        }
+    }
+
+    fn integer(&mut self, shape: &Shape<'a>, node: &Node, key: Option<&Entry>) {
         let Some((least, most)) = shape.integer else { return };
         let Some(number) = node.integer() else {
-            return self.report(node.span, format!("{} is not a whole number", node.describe()), None);
+            let share = node.number().filter(|number| most == 100 && *number > 0.0 && *number < 1.0);
+            let help = share.map(|share| format!("it is in percent: write `{}`", (share * 100.0).round()));
+            return self.report(node.span, format!("{} is not a whole number", node.describe()), help);
         };
-        let is_size = matches!(shape.text, Some(Some("size" | "size_or_none")));
+        let is_size = matches!(shape.text, Some(Some("size" | "size_or_none" | "size_or_auto")));
         if is_size && u64::try_from(number).is_ok() {
             return;
+        }
+        if number == 0 && least > 0 && key.is_some_and(|entry| entry.key == "weight") {
+            let help = format!("remove the endpoint, or write a weight from {least} to {most}");
+            return self.report(node.span, "with a weight of 0 it would get no request".into(), Some(help));
         }
         if !(least..=most).contains(&number) {
             let message = format!("{} is out of range", node.describe());
@@ -141,8 +133,28 @@ impl<'a> Walker<'a, '_> {
 
     fn choice(&mut self, shape: &Shape<'a>, node: &Node, text: &str) {
         let message = format!("`{}` is not a valid value: expected {}", excerpt(text), shape.expected());
-        let help = nearest(text, shape.choices.iter().copied()).map(|name| format!("write `{name}`"));
-        self.report(node.span, message, help);
+        self.report(node.span, message, self.meant(shape, text));
+    }
+
+    /// What was probably meant by a plain word that is not one of the choices.
+    fn meant(&self, shape: &Shape<'a>, text: &str) -> Option<String> {
+        let write = |name: &str| Some(format!("write `{name}`"));
+        if let Some(name) = synonyms::value(text, &shape.choices) {
+            return write(name);
+        }
+        // A word that needs a value, and the value of such a word: `header`, and `account_id` for `{ context: account_id }`.
+        for (name, schema, _) in shape.keys.iter().flat_map(|keys| &keys.known) {
+            if *name == text {
+                return Some(format!("write `{{ {name}: … }}`"));
+            }
+            if Shape::of(schema, self.root).choices.contains(&text) {
+                return Some(format!("write `{{ {name}: {text} }}`"));
+            }
+        }
+        if synonyms::snake_case(text).ends_with("status_codes") && shape.choices.contains(&"gateway_error") {
+            return Some("name the statuses in `statuses`, as in `[425]`".into());
+        }
+        nearest(text, shape.choices.iter().copied()).and_then(write)
     }
 
     fn mismatch(&mut self, shape: &Shape<'a>, node: &Node, key: Option<&Entry>) {
@@ -163,6 +175,9 @@ impl<'a> Walker<'a, '_> {
             (Value::Number(raw), Some(Some(format))) if format.starts_with("duration") => {
                 return Some(format!("add a unit: `{raw}s` or `{raw}ms`"));
             }
+            (Value::Number(raw), Some(Some("hedge_after"))) => {
+                return Some(format!("write `p{raw}` for a quantile, or `{raw}ms`"));
+            }
             (Value::Number(raw), Some(Some("listen_address" | "socket_address" | "host_port"))) => {
                 return Some(format!("write `127.0.0.1:{raw}`"));
             }
@@ -174,7 +189,24 @@ impl<'a> Walker<'a, '_> {
             }
             _ => {}
         }
+        if matches!(node.value, Value::Map(_)) {
+            let (items, _) = shape.list?;
+            let of_mappings = Shape::of(items, self.root);
+            let takes = of_mappings.keys.is_some() || of_mappings.any_key.is_some();
+            return takes.then(|| "write it as a list: `[{ … }]`, or `- ` before its first key".into());
+        }
         let scalar = scalar?;
+        if let (Value::Text(text), Some(keys)) = (&node.value, &shape.keys)
+            && keys.names().any(|name| name == text)
+        {
+            return Some(format!("write `{{ {text}: … }}`"));
+        }
+        if let Value::Number(raw) = &node.value
+            && raw.len() == 3
+            && shape.choices.contains(&"gateway_error")
+        {
+            return Some(format!("name statuses in `statuses: [{raw}]`"));
+        }
         if shape.boolean {
             let meant = nearest_boolean(&scalar)?;
             return Some(format!("write `{meant}`"));
@@ -182,11 +214,19 @@ impl<'a> Walker<'a, '_> {
         if shape.list.is_some() {
             return Some(format!("write `[{scalar}]`"));
         }
-        if shape.integer.is_some() && scalar.parse::<u32>().is_ok() {
+        let is_number = shape.integer.is_some() || shape.number.is_some();
+        if is_number
+            && (scalar.parse::<u32>().is_ok() || shape.number.is_some() && scalar.parse::<f64>().is_ok())
+        {
             return Some(format!("write it without quotes: `{scalar}`"));
         }
+        if let Some(percent) =
+            scalar.strip_suffix('%').filter(|rest| is_number && rest.parse::<f64>().is_ok())
+        {
+            return Some(format!("write it without the sign: `{percent}`"));
+        }
         match &shape.keys {
-            Some(keys) if keys.exactly_one => {
+            Some(keys) if keys.exactly_one && shape.choices.is_empty() => {
                 keys.known.first().map(|(first, _, _)| format!("write `{{ {first}: {scalar} }}`"))
             }
             Some(keys) if keys.names().any(|name| name == "status") => None,
@@ -194,7 +234,10 @@ impl<'a> Walker<'a, '_> {
             Some(keys) => keys
                 .names()
                 .find(|name| {
-                    matches!(*name, "address" | "request" | "limit" | "policy" | "cluster" | "path" | "name")
+                    matches!(
+                        *name,
+                        "address" | "request" | "limit" | "after" | "policy" | "cluster" | "path" | "name"
+                    )
                 })
                 .map(|first| format!("write `{{ {first}: {scalar} }}`")),
             None => None,
@@ -209,28 +252,30 @@ impl<'a> Walker<'a, '_> {
         for entry in entries {
             match keys.known.iter().find(|(name, _, _)| *name == entry.key) {
                 Some((_, schema, _)) => self.value(schema, &entry.value, Some(entry)),
-                None => self.unknown(keys, entry, entries),
+                None => self.unknown(shape, keys, entry, entries),
             }
         }
-        if keys.exactly_one {
+        if shape.is_choice(keys) {
             self.exactly_one(keys, node, entries);
         } else {
             self.missing(keys, node, entries, key);
         }
     }
 
-    fn unknown(&mut self, keys: &Keys<'a>, entry: &Entry, entries: &[Entry]) {
-        let synonym = SYNONYMS
-            .iter()
-            .find(|(foreign, ours)| *foreign == entry.key && keys.names().any(|name| name == *ours));
+    fn unknown(&mut self, shape: &Shape<'a>, keys: &Keys<'a>, entry: &Entry, entries: &[Entry]) {
         let is_helped = self.problems.len() < HELPED_MAX;
-        let near = || is_helped.then(|| nearest(&entry.key, keys.names())).flatten();
-        let near = synonym.map(|(_, ours)| *ours).or_else(near);
+        let synonym = synonyms::key(&entry.key, keys.names());
+        let elsewhere = synonym.is_none().then(|| synonyms::elsewhere(&entry.key, keys.names())).flatten();
+        let near = || (is_helped && elsewhere.is_none()).then(|| nearest(&entry.key, keys.names())).flatten();
+        let near = synonym.or_else(near);
+        let word = plain_word(shape, entry).filter(|_| synonym.is_none());
         let help = match near {
+            _ if word.is_some() => format!("write `{}`, without a mapping", word.unwrap_or_default()),
             Some(name) if entries.iter().any(|other| other.key == name) => {
                 format!("`{name}` is already here: remove this one")
             }
             Some(name) => format!("write `{name}`"),
+            None if elsewhere.is_some() => elsewhere.unwrap_or_default().to_owned(),
             None if keys.known.is_empty() => "nothing can be set here".into(),
             None => format!("the keys here are {}", listed(keys.names(), "and")),
         };
@@ -248,7 +293,8 @@ impl<'a> Walker<'a, '_> {
         let names = listed(keys.names(), "and");
         match written.as_slice() {
             [] if entries.is_empty() => {
-                self.report(node.span, format!("one of {names} is missing"), None);
+                let one_of = if keys.known.len() == 1 { "" } else { "one of " };
+                self.report(node.span, format!("{one_of}{names} is missing"), None);
             }
             [first, second, ..] => {
                 let message = format!("`{}` and `{}` exclude each other", first.key, second.key);
@@ -274,6 +320,12 @@ impl<'a> Walker<'a, '_> {
             }
         }
     }
+}
+
+/// The plain word that was meant by a mapping: `path` for `{ path: true }`, `account_id` for `{ context: account_id }`.
+fn plain_word<'a>(shape: &Shape<'a>, entry: &Entry) -> Option<&'a str> {
+    let find = |word: &str| shape.choices.iter().copied().find(|choice| *choice == word);
+    find(&entry.key).or_else(|| find(entry.value.text()?))
 }
 
 fn nearest_boolean(text: &str) -> Option<bool> {

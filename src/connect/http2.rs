@@ -1,6 +1,10 @@
 //! The HTTP/2 client: hyper's, with its errors read for what may be repeated.
 
+use super::held::Held;
 use super::http1::{Open, hand_back};
+use super::pool::EndpointPool;
+use super::slot;
+use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Exchange, Response, Tunnel};
 use crate::http1::chunked::is_allowed_trailer;
@@ -12,7 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,6 +64,10 @@ pub struct Multiplexed {
     streams_max: usize,
     idle_since: Cell<Instant>,
     scheme: Scheme,
+    /// When its place was taken.
+    since: Instant,
+    cluster: Arc<Cluster>,
+    home: Weak<EndpointPool>,
 }
 
 impl Multiplexed {
@@ -66,7 +75,14 @@ impl Multiplexed {
     ///
     /// # Errors
     /// [`Kind::UpstreamProtocol`] when the upstream does not.
-    pub async fn handshake(io: Io, settings: Settings, open: Open) -> Result<Multiplexed> {
+    pub(super) async fn handshake(
+        io: Io,
+        settings: Settings,
+        open: Open,
+        cluster: &Arc<Cluster>,
+        home: &Rc<EndpointPool>,
+    ) -> Result<Multiplexed> {
+        let since = open.since();
         let scheme = if io.is_tls() { Scheme::Https } else { Scheme::Http };
         let mut builder = hyper::client::conn::http2::Builder::new(Here);
         builder
@@ -80,11 +96,11 @@ impl Multiplexed {
             .keep_alive_timeout(settings.keepalive_timeout)
             .max_concurrent_reset_streams(settings.local_resets_max);
         let (send, connection) = builder
-            .handshake(TokioIo::new(io))
+            // Counted where its socket is: hyper lets go of that in a task of its own, later than of anything else.
+            .handshake(TokioIo::new(Held::new(io, open)))
             .await
             .map_err(|error| Error::new(Kind::UpstreamProtocol, describe(&error)))?;
         tokio::task::spawn_local(async move {
-            let _open = open;
             if let Err(error) = connection.await {
                 tracing::debug!(error = %describe(&error), "an upstream HTTP/2 connection ended");
             }
@@ -95,6 +111,9 @@ impl Multiplexed {
             streams_max: settings.streams_max,
             idle_since: Cell::new(Instant::now()),
             scheme,
+            since,
+            cluster: Arc::clone(cluster),
+            home: Rc::downgrade(home),
         })
     }
 
@@ -108,6 +127,11 @@ impl Multiplexed {
         self.active.get() < self.streams_max && !self.send.is_closed()
     }
 
+    /// Whether others who wait for its place may have it.
+    pub(super) fn had_its_turn(&self) -> bool {
+        slot::had_its_turn(self.since)
+    }
+
     /// Whether it is closed, or was idle for `timeout`.
     pub fn is_over(&self, now: Instant, timeout: Duration) -> bool {
         self.send.is_closed()
@@ -116,12 +140,13 @@ impl Multiplexed {
 }
 
 /// Counts a stream of a connection, and keeps the connection open.
-struct Stream(Rc<Multiplexed>);
+pub(super) struct Stream(Rc<Multiplexed>);
 
 impl Stream {
-    fn new(connection: Rc<Multiplexed>) -> Stream {
+    /// One more stream of `connection`.
+    pub(super) fn new(connection: &Rc<Multiplexed>) -> Stream {
         connection.active.set(connection.active.get() + 1);
-        Stream(connection)
+        Stream(Rc::clone(connection))
     }
 }
 
@@ -129,6 +154,11 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
         self.0.idle_since.set(Instant::now());
+        if !self.0.cluster.line.is_empty()
+            && let Some(pool) = self.0.home.upgrade()
+        {
+            pool.stream_ended(&self.0);
+        }
     }
 }
 
@@ -137,7 +167,7 @@ impl Drop for Stream {
 /// # Errors
 /// What the upstream did wrong. Where it may be repeated and the content is still whole, head and content are left in
 /// `ctx.unsent`.
-pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Response> {
+pub(super) async fn send(stream: Stream, exchange: Exchange) -> Result<Response> {
     let Exchange { mut head, body, ctx } = exchange;
     // hyper's client has no way to show an interim response: the expectation is met here.
     if head.fields.remove(Known::Expect) && ctx.expects_continue.get() {
@@ -147,12 +177,11 @@ pub async fn send(connection: Rc<Multiplexed>, exchange: Exchange) -> Result<Res
     let replay_body = body.replay();
     let is_tunnel = head.upgrade().is_some();
     let request = if is_tunnel {
-        tunnel_request(&head, connection.scheme)?
+        tunnel_request(&head, stream.0.scheme)?
     } else {
-        http2::request_to(&head, connection.scheme, body)?
+        http2::request_to(&head, stream.0.scheme, body)?
     };
-    let mut send = connection.send.clone();
-    let stream = Stream::new(connection);
+    let mut send = stream.0.send.clone();
     let sent = send.try_send_request(request).await;
     let response = match sent {
         Ok(response) => response,
@@ -216,43 +245,9 @@ async fn tunnel_response(
         .await
         .map_err(|error| Error::new(Kind::UpgradeFailed, describe(&error)))?;
     // The stream's place in the connection is given back when the tunnel's io is dropped.
-    let io = Counted { io: TokioIo::new(upgraded), _stream: stream };
+    let io = Held::new(TokioIo::new(upgraded), stream);
     let tunnel = Tunnel { io: Box::new(io), ahead: Bytes::new() };
     Ok(Response { head: Box::new(response_head), body: Body::empty(), tunnel: Some(tunnel) })
-}
-
-/// A tunnel's bytes, and its place in the connection.
-struct Counted {
-    io: TokioIo<hyper::upgrade::Upgraded>,
-    _stream: Stream,
-}
-
-impl tokio::io::AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl tokio::io::AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
 
 /// An answer's content from hyper.

@@ -2,13 +2,20 @@
 //!
 //! Position: below everything. One boxed future for each attempt; the states of connecting, TLS and two protocols
 //! would otherwise make every connection's task as large as their sum.
+//!
+//! Where there is no pooled connection, the request counts as pending until it has one, and waits for it while the
+//! cluster has as many connections as it may ([`super::wait`]). Records: `connect`, and `pool_wait` where it waited.
+//! How it fails: every failure before the first byte may be repeated elsewhere, and gives head and content back.
 
 use super::http1::{Connection, Home, Open};
-use super::http2::Multiplexed;
+use super::http2::{Multiplexed, Stream};
 use super::pool::{EndpointPool, Pools};
+use super::slot::{Pending, Slot};
+use super::wait::{Given, Got, Takes, wait};
 use super::{Dial, http1, http2};
 use crate::cluster::{Cluster, Endpoint, Protocol};
-use crate::error::{Error, Kind, Replay, Result};
+use crate::context::RequestType;
+use crate::error::{Error, Kind, Refusal, Replay, Result};
 use crate::exchange::{Answer, Ctx, Exchange, Response};
 use crate::identity::{ALPN_HTTP2, Alpn};
 use crate::svc::{Io, RequestHead, Version};
@@ -54,8 +61,21 @@ impl Upstream {
     ///
     /// # Errors
     /// Why no connection could be made.
-    pub async fn open(&self, cluster: &Cluster, endpoint: &Arc<Endpoint>) -> Result<(Io, Open)> {
-        self.0.connect(cluster, endpoint, Alpn::None).await.map(|(io, open, _)| (io, open))
+    pub async fn open(&self, cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Result<(Io, Open)> {
+        let _pending = Pending::enter(cluster)?;
+        let slot = match Slot::try_take(cluster) {
+            Some(slot) => slot,
+            None => {
+                let deadline = Instant::now() + cluster.settings.connect_timeout;
+                let takes = Takes { http1: false, http2: false };
+                match wait(&self.0.pools, cluster, None, takes, deadline).await? {
+                    Got::Slot(slot) => slot,
+                    // What is never taken is never given.
+                    Got::Given(_) => return Err(Kind::Internal.into()),
+                }
+            }
+        };
+        self.0.connect(cluster, endpoint, Alpn::None, slot).await.map(|(io, open, _)| (io, open))
     }
 }
 
@@ -81,8 +101,20 @@ impl Service<Exchange> for Upstream {
 )]
 enum Carrier {
     Http1(Connection),
-    Http2(Rc<Multiplexed>),
+    Http2(Stream),
 }
+
+impl Carrier {
+    fn given(given: Given) -> Carrier {
+        match given {
+            Given::Http1(connection) => Carrier::Http1(connection),
+            Given::Http2(stream) => Carrier::Http2(stream),
+        }
+    }
+}
+
+/// How often a request takes another connection to the same endpoint, because the one that came back to it was closed.
+const RETURNS_MAX: usize = 2;
 
 impl Inner {
     async fn exchange(&self, exchange: Exchange) -> Answer {
@@ -102,12 +134,12 @@ impl Inner {
             let detail = format!("endpoint {} is the listener that the request came to", endpoint.address);
             return Err(Error::new(Kind::LoopDetected, detail));
         }
-        let pool = self.pools.of(endpoint.id, self.settings.idle_max, cluster.settings.idle_timeout);
+        let pool = self.pools.of(&cluster, &endpoint, self.settings.idle_max);
         let wanted = Wanted::of(&exchange.head, &cluster);
         if let Some(carrier) = self.pooled(&pool, wanted) {
             let is_idempotent = exchange.head.method.is_idempotent();
             match self.send(carrier, exchange, &pool).await {
-                Err(error) if may_repeat(&error, is_idempotent) => {
+                Err(error) if may_repeat(&error, is_idempotent, &ctx) => {
                     // The keep-alive race: the upstream closed an idle connection as we wrote. Once more, on a new
                     // connection to the same endpoint; what it had not seen cannot happen twice.
                     let Some((head, body)) = ctx.unsent.take() else { return Err(error) };
@@ -123,7 +155,8 @@ impl Inner {
     }
 
     fn pooled(&self, pool: &EndpointPool, wanted: Wanted) -> Option<Carrier> {
-        let http2 = || pool.multiplexed().map(Carrier::Http2);
+        // Whoever waits for a stream has the next one.
+        let http2 = || if pool.waiters.is_empty() { pool.stream().map(Carrier::Http2) } else { None };
         let http1 = || pool.check_out().map(Carrier::Http1);
         match wanted {
             Wanted::Http1 => http1(),
@@ -134,22 +167,37 @@ impl Inner {
 
     async fn fresh(
         &self,
-        exchange: Exchange,
-        cluster: &Cluster,
+        mut exchange: Exchange,
+        cluster: &Arc<Cluster>,
         endpoint: &Arc<Endpoint>,
         pool: &Rc<EndpointPool>,
         wanted: Wanted,
     ) -> Answer {
-        let carrier = match self.carrier(&exchange.ctx, cluster, endpoint, pool, wanted).await {
-            Ok(carrier) => carrier,
-            Err(error) => {
-                // Nothing was sent: whoever retries may have head and content back.
-                let Exchange { head, body, ctx } = exchange;
-                *ctx.unsent.borrow_mut() = Some((head, body));
-                return Err(error.with_replay(Replay::Safe));
+        let is_idempotent = exchange.head.method.is_idempotent();
+        let mut returns_left = RETURNS_MAX;
+        loop {
+            let made = self.carrier(&exchange.ctx, cluster, endpoint, pool, wanted).await;
+            let (carrier, is_returned) = match made {
+                Ok(Made::New(carrier)) => (carrier, false),
+                Ok(Made::Returned(carrier)) => (carrier, true),
+                Err(error) => {
+                    // Nothing was sent: whoever retries may have head and content back.
+                    let Exchange { head, body, ctx } = exchange;
+                    *ctx.unsent.borrow_mut() = Some((head, body));
+                    return Err(error.with_replay(Replay::Safe));
+                }
+            };
+            let ctx = exchange.ctx.clone();
+            match self.send(carrier, exchange, pool).await {
+                Err(error) if is_returned && returns_left > 0 && may_repeat(&error, is_idempotent, &ctx) => {
+                    // The keep-alive race, as above.
+                    let Some((head, body)) = ctx.unsent.take() else { return Err(error) };
+                    exchange = Exchange { head, body, ctx };
+                    returns_left -= 1;
+                }
+                answer => return answer,
             }
-        };
-        self.send(carrier, exchange, pool).await
+        }
     }
 
     async fn send(&self, carrier: Carrier, exchange: Exchange, pool: &Rc<EndpointPool>) -> Answer {
@@ -167,44 +215,77 @@ impl Inner {
     async fn carrier(
         &self,
         ctx: &Ctx,
-        cluster: &Cluster,
+        cluster: &Arc<Cluster>,
         endpoint: &Arc<Endpoint>,
         pool: &Rc<EndpointPool>,
         wanted: Wanted,
-    ) -> Result<Carrier> {
-        let started = Instant::now();
-        let carrier = if wanted == Wanted::Http1 || (wanted == Wanted::Any && pool.gate.is_http1.get()) {
-            self.establish_carrier(cluster, endpoint, pool, wanted).await?
+    ) -> Result<Made> {
+        let _pending = Pending::enter(cluster)?;
+        let deadline = Instant::now() + cluster.settings.connect_timeout;
+        let is_alone = wanted == Wanted::Http1 || (wanted == Wanted::Any && pool.gate.is_http1.get());
+        let _turn = if is_alone {
+            None
         } else {
-            let _turn = pool.gate.enter().await?;
+            let turn = pool.gate.enter().await?;
             // Whoever had the turn before may have made a connection with room for this exchange too.
-            if let Some(connection) = pool.multiplexed() {
-                return Ok(Carrier::Http2(connection));
+            if let Some(stream) = pool.stream() {
+                return Ok(Made::New(Carrier::Http2(stream)));
             }
-            let made = self.establish_carrier(cluster, endpoint, pool, wanted).await;
-            made.inspect_err(|error| pool.gate.fail(error))?
+            Some(turn)
         };
+        let slot = match Slot::try_take(cluster) {
+            Some(slot) => slot,
+            None => match self.wait(ctx, cluster, pool, wanted, deadline).await? {
+                Got::Slot(slot) => slot,
+                Got::Given(given) => return Ok(Made::Returned(Carrier::given(given))),
+            },
+        };
+        let started = Instant::now();
+        let made = self.establish_carrier(cluster, endpoint, pool, wanted, slot).await;
+        if let (Err(error), false) = (&made, is_alone) {
+            pool.gate.fail(error);
+        }
+        let carrier = made?;
         ctx.recorder.edit().connect = Some(started.elapsed());
-        Ok(carrier)
+        Ok(Made::New(carrier))
+    }
+
+    /// The cluster has as many connections as it may.
+    #[cold]
+    async fn wait(
+        &self,
+        ctx: &Ctx,
+        cluster: &Arc<Cluster>,
+        pool: &Rc<EndpointPool>,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Got> {
+        let takes = Takes { http1: wanted != Wanted::Http2, http2: wanted != Wanted::Http1 };
+        let since = Instant::now();
+        let got = wait(&self.pools, cluster, Some(pool), takes, deadline).await;
+        ctx.recorder.edit().note().pool_wait = Some(since.elapsed());
+        got
     }
 
     async fn establish_carrier(
         &self,
-        cluster: &Cluster,
+        cluster: &Arc<Cluster>,
         endpoint: &Arc<Endpoint>,
         pool: &Rc<EndpointPool>,
         wanted: Wanted,
+        slot: Slot,
     ) -> Result<Carrier> {
         let alpn = match wanted {
             Wanted::Http1 => Alpn::Http1,
             Wanted::Http2 => Alpn::Http2,
             Wanted::Any => Alpn::Auto,
         };
-        let (io, open, is_http2) = self.connect(cluster, endpoint, alpn).await?;
+        let (io, open, is_http2) = self.connect(cluster, endpoint, alpn, slot).await?;
         if wanted == Wanted::Http2 || (wanted == Wanted::Any && is_http2) {
-            let connection = Rc::new(Multiplexed::handshake(io, self.settings.http2, open).await?);
+            let made = Multiplexed::handshake(io, self.settings.http2, open, cluster, pool).await?;
+            let connection = Rc::new(made);
             pool.keep(&connection);
-            return Ok(Carrier::Http2(connection));
+            return Ok(Carrier::Http2(Stream::new(&connection)));
         }
         if wanted == Wanted::Any {
             pool.gate.is_http1.set(true);
@@ -218,11 +299,14 @@ impl Inner {
         cluster: &Cluster,
         endpoint: &Arc<Endpoint>,
         alpn: Alpn,
+        slot: Slot,
     ) -> Result<(Io, Open, bool)> {
         let stats = &endpoint.stats;
-        if stats.connections.load(Ordering::Relaxed) >= self.settings.connections_max as u64 {
-            let detail = format!("{} connections to {}", self.settings.connections_max, endpoint.address);
-            return Err(Error::new(Kind::Overflow, detail));
+        let (open, limit) = (stats.connections.load(Ordering::Relaxed), self.settings.connections_max as u64);
+        if open >= limit {
+            let refusal = Refusal::new("connections", "endpoint", &endpoint.name, limit, open + 1);
+            let detail = format!("{limit} connections to {}", endpoint.address);
+            return Err(Error::new(Kind::Overflow, detail).with_refusal(refusal));
         }
         let timeout = cluster.settings.connect_timeout;
         let connected = tokio::time::timeout(timeout, self.establish(cluster, endpoint, alpn)).await;
@@ -231,7 +315,7 @@ impl Inner {
         });
         let counter = if result.is_ok() { &stats.connects } else { &stats.connect_failures };
         counter.fetch_add(1, Ordering::Relaxed);
-        result.map(|(io, is_http2)| (io, Open::new(stats), is_http2))
+        result.map(|(io, is_http2)| (io, Open::new(stats, slot), is_http2))
     }
 
     async fn establish(&self, cluster: &Cluster, endpoint: &Endpoint, alpn: Alpn) -> Result<(Io, bool)> {
@@ -262,12 +346,21 @@ fn tls_error(error: &std::io::Error, address: std::net::SocketAddr) -> Error {
     Error::new(kind, format!("{address}: {error}"))
 }
 
-fn may_repeat(error: &Error, is_idempotent: bool) -> bool {
+/// A tracer bullet is sent once, unless it certainly was not seen.
+fn may_repeat(error: &Error, is_idempotent: bool, ctx: &Ctx) -> bool {
     match error.replay() {
         Replay::Safe => error.kind() == Kind::UpstreamClosed,
-        Replay::IfIdempotent => is_idempotent,
+        Replay::IfIdempotent => is_idempotent && ctx.recorder.edit().request_type != RequestType::Trace,
         Replay::Never => false,
     }
+}
+
+/// Where a connection comes from that was not idle in the pool.
+enum Made {
+    /// It carried nothing before, or carries others at the moment.
+    New(Carrier),
+    /// Another exchange was done with it.
+    Returned(Carrier),
 }
 
 /// Which protocol an exchange needs towards its endpoint.

@@ -4,12 +4,15 @@
 //! stays the same object, so its endpoints, their load and pooled connections survive a reload; so does a listener
 //! whose address did not change.
 
+use super::clusters::{self, Fed, Planned};
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Config, Loaded};
-use crate::discovery;
-use crate::identity::{ClientTls, ServerTls};
+use crate::identity::ServerTls;
 use crate::listener;
 use crate::pipeline::metrics::Registry;
+use crate::quota::Limits;
+use crate::resilience::admission::Admission;
+use crate::resilience::overload::Overload;
 use crate::route::{Defaults, Fallback, Table};
 use crate::stack::{Applied, Listening, Role, Traffic};
 use std::collections::BTreeMap;
@@ -42,18 +45,38 @@ pub struct Current {
     pub clusters: BTreeMap<String, Fed>,
     /// The tables of both listeners.
     pub tables: Tables,
+    /// What each listener lets in.
+    pub admissions: Admissions,
     sockets: Vec<(Role, SocketAddr, Arc<TcpListener>)>,
     tls: Option<(crate::identity::config::ServerTls, Arc<ServerTls>)>,
 }
 
-/// A cluster and what feeds it.
+/// What both listeners let in.
 #[derive(Clone)]
-pub struct Fed {
-    config: cluster::Config,
-    /// The cluster.
-    pub cluster: Arc<Cluster>,
-    /// Its source; stops when the last holder drops it.
-    pub source: Arc<discovery::Running>,
+pub struct Admissions {
+    /// The inbound listener.
+    pub inbound: Arc<Admission>,
+    /// The outbound listener.
+    pub outbound: Arc<Admission>,
+}
+
+impl Admissions {
+    fn new(config: &Config, old: Option<&Admissions>, around: &Surroundings) -> Admissions {
+        let Config { inbound, outbound, .. } = config;
+        let new = |name, concurrency: &Option<_>, load_shed, old: Option<&Arc<Admission>>| {
+            let (concurrency, old) = (concurrency.as_ref(), old.map(|old| &**old));
+            Arc::new(Admission::new(name, concurrency, load_shed, &around.overload, old, around.seed))
+        };
+        Admissions {
+            inbound: new("inbound", &inbound.concurrency, &inbound.load_shed, old.map(|old| &old.inbound)),
+            outbound: new(
+                "outbound",
+                &outbound.concurrency,
+                &outbound.load_shed,
+                old.map(|old| &old.outbound),
+            ),
+        }
+    }
 }
 
 /// The routes of both listeners.
@@ -63,6 +86,20 @@ pub struct Tables {
     pub inbound: Arc<Table>,
     /// Of the outbound listener.
     pub outbound: Arc<Table>,
+}
+
+/// What a configuration is compiled with: parts of the process that outlive it.
+pub struct Surroundings {
+    /// Where discovery and health checks run.
+    pub runtime: tokio::runtime::Handle,
+    /// What is given up as memory runs out.
+    pub overload: Arc<Overload>,
+    /// The rate limits and breakers of routes, which go on counting across reloads.
+    pub limits: Arc<Limits>,
+    /// Where clusters put changes on record.
+    pub journal: cluster::Journal,
+    /// A random number from the operating system, for what clusters decide at random.
+    pub seed: u64,
 }
 
 /// A configuration that could be applied: what is in force then, and what the workers are given.
@@ -81,13 +118,17 @@ pub fn compile(
     loaded: Loaded,
     old: Option<&Current>,
     registry: &Registry,
-    runtime: &tokio::runtime::Handle,
+    around: &Surroundings,
 ) -> Result<Compiled, Refused> {
-    let clusters = clusters(&loaded.config, old, runtime)?;
-    let tables = tables(&loaded.config, &clusters)?;
+    let planned = clusters::plan(&loaded.config, old.map(|old| &old.clusters), around)?;
+    let tables = tables(&loaded.config, &planned, &around.limits)?;
     let tls = server_tls(&loaded.config, old)?;
     let sockets = sockets(&loaded.config, old)?;
+    // Nothing can fail from here on.
+    let clusters = clusters::start(planned, around, true);
     let config = &loaded.config;
+    around.overload.configure(&config.limits.overload);
+    let admissions = Admissions::new(config, old.map(|old| &old.admissions), around);
     let app = clusters.get(APP_CLUSTER).map(|fed| Arc::clone(&fed.cluster));
     let listeners = sockets
         .iter()
@@ -113,6 +154,10 @@ pub fn compile(
                 table: Arc::clone(table),
                 socket: Arc::clone(socket),
                 stats: registry.connections(&role.name()),
+                admission: match role {
+                    Role::Inbound => Arc::clone(&admissions.inbound),
+                    Role::Outbound | Role::Tcp(_) => Arc::clone(&admissions.outbound),
+                },
             }
         })
         .collect();
@@ -123,7 +168,7 @@ pub fn compile(
         context: config.context.clone(),
         connections_max: config.limits.connections_max.unwrap_or_else(connections_auto),
     });
-    Ok(Compiled { current: Current { loaded, clusters, tables, sockets, tls }, applied })
+    Ok(Compiled { current: Current { loaded, clusters, tables, admissions, sockets, tls }, applied })
 }
 
 impl Current {
@@ -135,6 +180,13 @@ impl Current {
     /// The clusters, for those who show them.
     pub fn cluster_list(&self) -> Vec<Arc<Cluster>> {
         self.clusters.values().map(|fed| Arc::clone(&fed.cluster)).collect()
+    }
+
+    /// The active checks, by cluster.
+    pub fn checks(&self) -> BTreeMap<String, Arc<crate::health::Running>> {
+        let checked =
+            self.clusters.iter().filter_map(|(name, fed)| Some((name.clone(), fed.checks.clone()?)));
+        checked.collect()
     }
 
     /// Reads certificates again that changed on disk; what failed, one line each.
@@ -171,74 +223,27 @@ fn connections_auto() -> usize {
     if result == 0 { usize::try_from(limit.rlim_cur / 2).unwrap_or(usize::MAX) } else { 512 }
 }
 
-fn clusters(
-    config: &Config,
-    old: Option<&Current>,
-    runtime: &tokio::runtime::Handle,
-) -> Result<BTreeMap<String, Fed>, Refused> {
-    let mut clusters = BTreeMap::new();
-    for (name, cluster) in &config.clusters {
-        clusters.insert(name.clone(), fed(name, cluster, old, runtime)?);
-    }
-    if let Some(app) = &config.service.app {
-        let own = cluster::Config {
-            endpoints: vec![app.clone().into()],
-            protocol: config.service.app_protocol,
-            ..cluster::Config::default()
-        };
-        clusters.insert(APP_CLUSTER.into(), fed(APP_CLUSTER, &own, old, runtime)?);
-    }
-    Ok(clusters)
-}
-
-fn fed(
-    name: &str,
-    config: &cluster::Config,
-    old: Option<&Current>,
-    runtime: &tokio::runtime::Handle,
-) -> Result<Fed, Refused> {
-    if let Some(same) = old.and_then(|old| old.clusters.get(name)).filter(|fed| fed.config == *config) {
-        return Ok(same.clone());
-    }
-    let settings = cluster::Settings {
-        protocol: config.protocol,
-        policy: config.balance.policy,
-        connect_timeout: config.connect_timeout,
-        idle_timeout: config.idle_timeout,
-    };
-    let tls = match &config.tls {
-        None => None,
-        Some(tls) => {
-            let loaded = ClientTls::load(tls, Path::new("."));
-            Some(Arc::new(loaded.map_err(|error| Refused(format!("clusters.{name}.tls: {error}")))?))
-        }
-    };
-    let cluster = Arc::new(Cluster::new(name, settings, tls));
-    let source = discovery::start(config, Arc::clone(&cluster), Path::new("."), runtime);
-    Ok(Fed { config: config.clone(), cluster, source: Arc::new(source) })
-}
-
 /// Compiles the routes of both listeners.
 ///
 /// # Errors
 /// Every route that does not compile.
-pub fn tables(config: &Config, clusters: &BTreeMap<String, Fed>) -> Result<Tables, Refused> {
-    let find = |name: &str| clusters.get(name).map(|fed| Arc::clone(&fed.cluster));
+fn tables(config: &Config, clusters: &BTreeMap<String, Planned>, limits: &Limits) -> Result<Tables, Refused> {
+    let find = |name: &str| clusters.get(name).map(|planned| Arc::clone(&planned.cluster));
     let request_timeout = config.limits.request_timeout;
     let inbound = match find(APP_CLUSTER) {
         Some(app) => Fallback::App(app),
         None => Fallback::None,
     };
     let named = clusters.iter().filter(|(name, _)| config.clusters.contains_key(*name));
-    let outbound = Fallback::ClusterByHost(named.map(|(_, fed)| Arc::clone(&fed.cluster)).collect());
-    let compile = |routes: &[crate::route::config::Route], fallback| {
-        Table::compile(routes, &find, Defaults { request_timeout, fallback })
+    let outbound = Fallback::ClusterByHost(named.map(|(_, planned)| Arc::clone(&planned.cluster)).collect());
+    let compile = |listener, routes: &[crate::route::config::Route], fallback| {
+        Table::compile_within(limits.of(listener), routes, &find, Defaults { request_timeout, fallback })
             .map(Arc::new)
             .map_err(|error| Refused(error.to_string()))
     };
     Ok(Tables {
-        inbound: compile(&config.inbound.routes, inbound)?,
-        outbound: compile(&config.outbound.routes, outbound)?,
+        inbound: compile("inbound", &config.inbound.routes, inbound)?,
+        outbound: compile("outbound", &config.outbound.routes, outbound)?,
     })
 }
 
@@ -281,13 +286,22 @@ fn sockets(
 /// # Errors
 /// What does not compile.
 pub fn offline(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Tables, String> {
-    let clusters = clusters(config, None, runtime.handle()).map_err(|refused| refused.to_string())?;
+    let around = Surroundings {
+        runtime: runtime.handle().clone(),
+        overload: Arc::new(Overload::new(&config.limits.overload)),
+        limits: Arc::default(),
+        journal: cluster::Journal::none(),
+        seed: 0,
+    };
+    let planned = clusters::plan(config, None, &around).map_err(|refused| refused.to_string())?;
+    let tables = tables(config, &planned, &around.limits).map_err(|refused| refused.to_string())?;
+    let clusters = clusters::start(planned, &around, false);
     runtime.block_on(async {
         for fed in clusters.values() {
             let _ = tokio::time::timeout(OFFLINE_WAIT, fed.source.first()).await;
         }
     });
-    tables(config, &clusters).map_err(|refused| refused.to_string())
+    Ok(tables)
 }
 
 /// The routes as the admin API shows them.

@@ -1,13 +1,15 @@
 //! What is in force, and how it is replaced: on SIGHUP, when the file changes, or not at all.
 
-use super::compile::{Compiled, Current, Refused, compile};
+use super::compile::{Compiled, Current, Refused, Surroundings, compile};
 use super::explain::{Question, explain};
 use super::snapshot::{Refusal, Snapshot};
+use crate::cluster::clock_ns;
 use crate::config::{self, Loaded};
 use crate::drain;
 use crate::identity::Stamp;
 use crate::pipeline::Emitter;
 use crate::pipeline::metrics::Registry;
+use crate::resilience::overload::{Meter, Transition};
 use crate::stack::Handle;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
-/// How often files are looked at: configuration and certificates.
+/// How often files are looked at (configuration and certificates), and endpoints.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A function that sets the log level.
@@ -29,6 +31,7 @@ struct Inner {
     state: Mutex<State>,
     file: Option<PathBuf>,
     registry: Arc<Registry>,
+    around: Surroundings,
     events: Emitter,
     signal: drain::Signal,
     drain_asked: Notify,
@@ -53,6 +56,8 @@ pub struct Start {
     pub workers: Vec<Handle>,
     /// Metrics.
     pub registry: Arc<Registry>,
+    /// What configurations are compiled with.
+    pub around: Surroundings,
     /// Where changes are put on record.
     pub events: Emitter,
     /// The drain signal.
@@ -64,8 +69,9 @@ pub struct Start {
 impl Control {
     /// Takes over what was started.
     pub fn new(start: Start) -> Control {
-        let snapshot = Snapshot::of(&start.current);
+        let snapshot = Snapshot::of(&start.current, &start.around);
         let stamp = start.file.as_deref().and_then(|file| Stamp::of_path(file).ok());
+        start.registry.watch_limits(&start.around.limits);
         start.registry.config_applied(&start.current.loaded.revision, start.current.cluster_list());
         Control(Arc::new(Inner {
             state: Mutex::new(State {
@@ -77,6 +83,7 @@ impl Control {
             }),
             file: start.file,
             registry: start.registry,
+            around: start.around,
             events: start.events,
             signal: start.signal,
             drain_asked: Notify::new(),
@@ -90,7 +97,7 @@ impl Control {
     }
 
     /// Loads the file again and applies it, whole or not at all.
-    pub fn reload(&self, runtime: &tokio::runtime::Handle) {
+    pub fn reload(&self) {
         let Some(file) = &self.0.file else {
             tracing::info!("there is no configuration file to read again: the configuration came from flags");
             return;
@@ -99,21 +106,22 @@ impl Control {
         let stamp = Stamp::of_path(file).ok();
         let result = config::load(file)
             .map_err(|problems| Refused(problems.to_string()))
-            .and_then(|loaded| self.apply(loaded, runtime));
+            .and_then(|loaded| self.apply(loaded));
         self.state().stamp = stamp;
         if let Err(refused) = result {
             self.refused(&refused);
         }
     }
 
-    fn apply(&self, loaded: Loaded, runtime: &tokio::runtime::Handle) -> Result<(), Refused> {
+    fn apply(&self, loaded: Loaded) -> Result<(), Refused> {
         let mut state = self.state();
         if loaded.revision == state.current.loaded.revision {
             state.snapshot.refused = None;
             return Ok(());
         }
         unchangeable(&state.current.loaded.config, &loaded.config)?;
-        let Compiled { current, applied } = compile(loaded, Some(&state.current), &self.0.registry, runtime)?;
+        let Compiled { current, applied } =
+            compile(loaded, Some(&state.current), &self.0.registry, &self.0.around)?;
         for worker in &state.workers {
             worker.apply(&applied);
         }
@@ -121,7 +129,7 @@ impl Control {
         for (listener, address) in current.addresses().filter(|address| !before.contains(address)) {
             tracing::info!(listener, %address, "listening");
         }
-        state.snapshot = Snapshot::of(&current);
+        state.snapshot = Snapshot::of(&current, &self.0.around);
         self.0.registry.config_applied(&current.loaded.revision, current.cluster_list());
         let revision = current.loaded.revision.clone();
         state.current = current;
@@ -150,16 +158,24 @@ impl Control {
     }
 
     /// Watches the configuration file and the certificates, for as long as the process runs.
-    pub async fn watch(&self, runtime: tokio::runtime::Handle) {
+    pub async fn watch(&self) {
         let mut interval = tokio::time::interval(WATCH_INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
             if self.has_file_changed() {
-                self.reload(&runtime);
+                self.reload();
             }
             self.reload_certificates();
+            self.sweep();
         }
+    }
+
+    /// Looks at the endpoints of every cluster: who is an outlier, and whose ejection is over.
+    fn sweep(&self) {
+        let clusters = self.state().current.cluster_list();
+        let now_ns = clock_ns(tokio::time::Instant::now());
+        clusters.iter().for_each(|cluster| cluster.sweep_outliers(now_ns));
     }
 
     fn has_file_changed(&self) -> bool {
@@ -176,6 +192,44 @@ impl Control {
             tracing::error!(problem, "a changed certificate was not taken; the old one stays");
         }
         state.certificate_problems = problems;
+    }
+
+    /// Measures memory, for as long as the process runs, and tells of each step that is reached or left.
+    pub async fn watch_memory(&self) {
+        let limits = || self.state().current.loaded.config.limits.overload.clone();
+        let mut memory = limits().memory;
+        let mut meter = Meter::new(memory);
+        loop {
+            let limits = limits();
+            tokio::time::sleep(limits.interval).await;
+            if limits.memory != memory {
+                memory = limits.memory;
+                meter = Meter::new(memory);
+            }
+            if let Some(transition) = self.0.around.overload.observe(meter.measure()) {
+                self.tell_overload(&transition);
+            }
+        }
+    }
+
+    fn tell_overload(&self, transition: &Transition) {
+        let Transition { from, to, usage } = transition;
+        let (from, to) = (from.as_str(), to.as_str());
+        let (used_bytes, limit_bytes) = usage.map_or((0, 0), |usage| (usage.used_bytes, usage.limit_bytes));
+        if transition.to > transition.from {
+            tracing::warn!(from, to, used_bytes, limit_bytes, "memory runs out");
+        } else {
+            tracing::info!(from, to, used_bytes, limit_bytes, "there is more memory again");
+        }
+        self.0.events.emit(
+            "sidelight/overload/1",
+            json!({
+                "sidelight.overload.step": to,
+                "sidelight.overload.from": from,
+                "sidelight.overload.used_bytes": used_bytes,
+                "sidelight.overload.limit_bytes": limit_bytes,
+            }),
+        );
     }
 
     /// Completes when somebody asks over the admin API to drain.

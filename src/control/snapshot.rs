@@ -1,9 +1,14 @@
 //! What is in force, for those who show it.
 
-use super::compile::{Current, routes_document};
+use super::compile::{Current, Surroundings, routes_document};
 use crate::cluster::Cluster;
 use crate::config;
+use crate::health;
+use crate::quota::Limits;
+use crate::resilience::admission::Admission;
+use crate::resilience::overload::Overload;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,6 +27,14 @@ pub struct Snapshot {
     pub refused: Option<Refusal>,
     /// The clusters, in the order to show them.
     pub clusters: Vec<Arc<Cluster>>,
+    /// What the active checks of clusters know, by the cluster's name.
+    pub checks: BTreeMap<String, Arc<health::Running>>,
+    /// The rate limits and breakers of routes.
+    pub limits: Arc<Limits>,
+    /// What each listener lets in.
+    pub admissions: Vec<Arc<Admission>>,
+    /// What is given up as memory runs out.
+    pub overload: Arc<Overload>,
     /// The routes of both directions, in the order in which they are tried.
     pub routes: Arc<Value>,
 }
@@ -37,7 +50,7 @@ pub struct Refusal {
 
 impl Snapshot {
     /// What `current` is.
-    pub(super) fn of(current: &Current) -> Snapshot {
+    pub(super) fn of(current: &Current, around: &Surroundings) -> Snapshot {
         let config = &current.loaded.config;
         Snapshot {
             revision: current.loaded.revision.as_str().into(),
@@ -46,6 +59,13 @@ impl Snapshot {
             json: Arc::new(serde_json::to_value(config).unwrap_or_default()),
             refused: None,
             clusters: current.cluster_list(),
+            checks: current.checks(),
+            limits: Arc::clone(&around.limits),
+            admissions: vec![
+                Arc::clone(&current.admissions.inbound),
+                Arc::clone(&current.admissions.outbound),
+            ],
+            overload: Arc::clone(&around.overload),
             routes: Arc::new(routes_document(config)),
         }
     }

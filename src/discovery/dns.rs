@@ -1,13 +1,15 @@
 //! Endpoints from DNS: A and AAAA records with a configured port, or SRV records (RFC 2782) that bring ports, weights
 //! and priorities.
 //!
-//! Of SRV records those of the lowest priority are used; weight 0 counts as 1. Every address of an SRV record's host is
-//! an endpoint with the record's weight. How it fails: an error, NXDOMAIN or an empty answer keeps what was good.
+//! Priorities of SRV records are levels of the cluster, the lowest first: 10, 20 and 500 are 0, 1 and 2. Weight 0 counts
+//! as 1. Every address of an SRV record's host is an endpoint with the record's weight and level. How it fails: an
+//! error, NXDOMAIN or an empty answer keeps what was good.
 
 use super::resolve::{Family, Resolver, client, literal, records, ttl};
+use super::schedule::Schedule;
 use super::{Discover, Found};
 use crate::cluster::Target;
-use crate::cluster::config::{Dns as Config, RecordType};
+use crate::cluster::config::{Dns as Config, PRIORITY_MAX, RecordType};
 use crate::units::HostPort;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{self, RData};
@@ -18,12 +20,22 @@ use std::sync::Arc;
 pub(super) struct Dns {
     config: Config,
     resolver: Resolver,
+    schedule: Schedule,
 }
 
 impl Dns {
-    pub(super) fn new(config: Config) -> Dns {
+    pub(super) fn new(config: Config, schedule: Schedule) -> Dns {
         let resolver = Resolver::new(config.server);
-        Dns { config, resolver }
+        Dns { config, resolver, schedule }
+    }
+
+    async fn find(&mut self) -> Found {
+        match self.config.record_type {
+            RecordType::Auto => self.find_addresses(Family::Both).await,
+            RecordType::A => self.find_addresses(Family::V4).await,
+            RecordType::Aaaa => self.find_addresses(Family::V6).await,
+            RecordType::Srv => self.find_services().await,
+        }
     }
 
     async fn find_addresses(&mut self, family: Family) -> Found {
@@ -52,7 +64,7 @@ impl Dns {
             Ok(answer) => answer,
             Err(why) => return Found::nothing(why),
         };
-        let services = most_wanted(answer.answers().iter().map(|record| &record.data));
+        let services = services(answer.answers().iter().map(|record| &record.data));
         if services.is_empty() {
             return Found::nothing(format!("{name} SRV: the service is not available (RFC 2782)"));
         }
@@ -68,6 +80,7 @@ impl Dns {
             found.targets.extend(addresses.ips.iter().map(|ip| Target {
                 name: Arc::clone(&name),
                 weight: service.weight,
+                priority: service.level,
                 ..Target::new(SocketAddr::new(*ip, service.port))
             }));
         }
@@ -77,26 +90,26 @@ impl Dns {
 }
 
 impl Discover for Dns {
-    async fn find(&mut self) -> Found {
-        match self.config.record_type {
-            RecordType::Auto => self.find_addresses(Family::Both).await,
-            RecordType::A => self.find_addresses(Family::V4).await,
-            RecordType::Aaaa => self.find_addresses(Family::V6).await,
-            RecordType::Srv => self.find_services().await,
-        }
+    async fn next(&mut self) -> Option<Found> {
+        self.schedule.wait().await?;
+        let found = self.find().await;
+        self.schedule.settle(&found);
+        Some(found)
     }
 }
 
-/// An SRV record.
+/// An SRV record. In this order: of hosts that are named twice, the one that is used first counts.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Service {
+    level: u32,
     host: String,
     port: u16,
     weight: u32,
 }
 
-/// The services of the lowest priority, in an order that does not depend on the server's.
-fn most_wanted<'r>(records: impl Iterator<Item = &'r RData>) -> Vec<Service> {
+/// The services, in an order that does not depend on the server's. Of priorities, which may be any numbers, only the
+/// rank counts; those beyond the last level share it.
+fn services<'r>(records: impl Iterator<Item = &'r RData>) -> Vec<Service> {
     let offered: Vec<&SRV> = records
         .filter_map(|data| match data {
             // A target of `.` says that there is no such service; port 0 cannot be connected to.
@@ -104,11 +117,21 @@ fn most_wanted<'r>(records: impl Iterator<Item = &'r RData>) -> Vec<Service> {
             _ => None,
         })
         .collect();
-    let priority = offered.iter().map(|srv| srv.priority).min();
+    let mut priorities: Vec<u16> = offered.iter().map(|srv| srv.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    let level = |priority: u16| {
+        let rank = priorities.partition_point(|known| *known < priority);
+        u32::try_from(rank).unwrap_or(u32::MAX).min(PRIORITY_MAX)
+    };
     let mut services: Vec<Service> = offered
-        .into_iter()
-        .filter(|srv| Some(srv.priority) == priority)
-        .map(|srv| Service { host: host(&srv.target), port: srv.port, weight: u32::from(srv.weight).max(1) })
+        .iter()
+        .map(|srv| Service {
+            level: level(srv.priority),
+            host: host(&srv.target),
+            port: srv.port,
+            weight: u32::from(srv.weight).max(1),
+        })
         .collect();
     services.sort_unstable();
     services

@@ -6,20 +6,18 @@
 //! How it fails: a file that is missing, broken or too large keeps the last good list, with the place of the error.
 //! A list that is empty is taken as it is: somebody wrote it.
 
-use super::feed::Feed;
-use super::schedule::Schedule;
 use super::static_list::StaticList;
 use super::{Discover, Found};
-use crate::cluster::config::Endpoint;
+use crate::cluster::config::{Endpoint, PRIORITY_MAX};
 use crate::identity::Stamp;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, de};
 use std::fmt;
-use std::fs::File;
+use std::fs::File as OpenFile;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// Time between looks at the file.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,37 +26,69 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The range of a weight, as in the configuration.
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
-/// Feeds the endpoints of the file at `path` until it is dropped.
-pub(super) async fn run(path: PathBuf, mut feed: Feed) {
-    let mut list = StaticList::new(Vec::new());
-    let mut schedule = Schedule::default();
-    let mut seen: Option<Result<Stamp, String>> = None;
-    let mut broken: Option<String> = None;
-    let mut due: Option<Instant> = None;
-    let mut polls = tokio::time::interval(POLL_INTERVAL);
-    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        polls.tick().await;
-        let stamp = Stamp::of_path(&path).map_err(|error| format!("{}: {error}", path.display()));
-        if seen.as_ref() != Some(&stamp) {
-            match stamp.clone().and_then(|_| read(&path)) {
-                Ok(endpoints) => {
-                    list.replace(endpoints);
-                    broken = None;
-                    due = Some(Instant::now());
-                }
-                Err(why) => {
-                    feed.publish(Found::nothing(why.clone()));
-                    broken = Some(why);
-                }
-            }
-            seen = Some(stamp);
+/// A file that is followed.
+pub(super) struct File {
+    path: PathBuf,
+    /// What the file listed when it was good last.
+    list: StaticList,
+    /// Whether it was ever good.
+    has_list: bool,
+    seen: Option<Result<Stamp, String>>,
+    broken: Option<String>,
+    polls: Option<Interval>,
+}
+
+impl File {
+    /// `names` looks up what the file lists.
+    pub(super) fn new(path: PathBuf, names: StaticList) -> File {
+        File { path, list: names, seen: None, has_list: false, broken: None, polls: None }
+    }
+
+    /// Reads the file, if it is another one than before; what is wrong with it, if that is news.
+    fn look(&mut self) -> Option<String> {
+        let stamp = Stamp::of_path(&self.path).map_err(|error| format!("{}: {error}", self.path.display()));
+        if self.seen.as_ref() == Some(&stamp) {
+            return None;
         }
-        if due.is_some_and(|due| due <= Instant::now()) {
-            let mut found = list.find().await;
-            due = schedule.next(&found).map(|delay| Instant::now() + delay);
-            found.problem = broken.clone().or(found.problem);
-            feed.publish(found);
+        let read = stamp.clone().and_then(|_| read(&self.path));
+        self.seen = Some(stamp);
+        match read {
+            Ok(endpoints) => {
+                self.list.replace(endpoints);
+                self.has_list = true;
+                self.broken = None;
+                None
+            }
+            Err(why) => {
+                self.broken = Some(why.clone());
+                Some(why)
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let polls = self.polls.get_or_insert_with(|| {
+            let mut polls = tokio::time::interval(POLL_INTERVAL);
+            polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            polls
+        });
+        polls.tick().await;
+    }
+}
+
+impl Discover for File {
+    async fn next(&mut self) -> Option<Found> {
+        loop {
+            self.tick().await;
+            if let Some(why) = self.look() {
+                return Some(Found::nothing(why));
+            }
+            // Names of the last good list are followed while the file is broken.
+            if self.has_list && self.list.is_due() {
+                let mut found = self.list.find().await;
+                found.problem = self.broken.clone().or(found.problem);
+                return Some(found);
+            }
         }
     }
 }
@@ -67,7 +97,7 @@ pub(super) async fn run(path: PathBuf, mut feed: Feed) {
 fn read(path: &Path) -> Result<Vec<Endpoint>, String> {
     let file = path.display();
     let mut text = String::new();
-    File::open(path)
+    OpenFile::open(path)
         .and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
         .map_err(|error| format!("{file}: {error}"))?;
     if text.len() as u64 > FILE_BYTES_MAX {
@@ -79,12 +109,17 @@ fn read(path: &Path) -> Result<Vec<Endpoint>, String> {
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let Listed(endpoints) = if is_json { parse_json(&text) } else { parse_yaml(&text) }
         .map_err(|(line, column, why)| format!("{file}:{line}:{column}: {why}"))?;
-    match endpoints.iter().find(|endpoint| !WEIGHTS.contains(&endpoint.weight)) {
-        Some(Endpoint { address, weight, .. }) => {
-            Err(format!("{file}: endpoint {address}: weight {weight} is not between 1 and 10000"))
+    for Endpoint { address, weight, priority, .. } in &endpoints {
+        if !WEIGHTS.contains(weight) {
+            return Err(format!("{file}: endpoint {address}: weight {weight} is not between 1 and 10000"));
         }
-        None => Ok(endpoints),
+        if *priority > PRIORITY_MAX {
+            return Err(format!(
+                "{file}: endpoint {address}: priority {priority} is not between 0 and {PRIORITY_MAX}"
+            ));
+        }
     }
+    Ok(endpoints)
 }
 
 /// Line, column, what is wrong.

@@ -1,9 +1,10 @@
 //! Endpoints that the configuration, or a file, lists: addresses as they are, host names by A and AAAA records.
 //!
-//! Weight, zone and labels of an entry go to every address of its name. How it fails: a name that cannot be resolved
-//! keeps its last good addresses; the other entries are not affected.
+//! Weight, zone, priority and labels of an entry go to every address of its name. How it fails: a name that cannot be
+//! resolved keeps its last good addresses; the other entries are not affected.
 
 use super::resolve::{Addresses, Family, Resolver, literal};
+use super::schedule::Schedule;
 use super::{Discover, Found};
 use crate::cluster::Target;
 use crate::cluster::config::Endpoint;
@@ -13,16 +14,18 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) struct StaticList {
     endpoints: Vec<Endpoint>,
     resolver: Resolver,
+    schedule: Schedule,
 }
 
 impl StaticList {
-    pub(super) fn new(endpoints: Vec<Endpoint>) -> StaticList {
-        StaticList { endpoints, resolver: Resolver::new(None) }
+    pub(super) fn new(endpoints: Vec<Endpoint>, schedule: Schedule) -> StaticList {
+        StaticList { endpoints, resolver: Resolver::new(None), schedule }
     }
 
-    /// Another list; what is known of names stays.
+    /// Another list, to be looked at now; what is known of names stays.
     pub(super) fn replace(&mut self, endpoints: Vec<Endpoint>) {
         self.endpoints = endpoints;
+        self.schedule.start_over();
     }
 
     /// The endpoints, if none needs a look-up.
@@ -32,10 +35,14 @@ impl StaticList {
             .map(|endpoint| literal(&endpoint.address.host, Family::Both).map(|ip| target(endpoint, ip)))
             .collect()
     }
-}
 
-impl Discover for StaticList {
-    async fn find(&mut self) -> Found {
+    /// Whether names are to be looked up now.
+    pub(super) fn is_due(&self) -> bool {
+        self.schedule.is_due()
+    }
+
+    /// Looks up the names.
+    pub(super) async fn find(&mut self) -> Found {
         let hosts: Vec<&str> = self.endpoints.iter().map(|endpoint| endpoint.address.host.as_str()).collect();
         let addresses = self.resolver.resolve(&hosts, Family::Both).await;
         let mut found = Found::default();
@@ -45,7 +52,15 @@ impl Discover for StaticList {
             }
         }
         found.take_notes(addresses.into_values());
+        self.schedule.settle(&found);
         found
+    }
+}
+
+impl Discover for StaticList {
+    async fn next(&mut self) -> Option<Found> {
+        self.schedule.wait().await?;
+        Some(self.find().await)
     }
 }
 
@@ -69,6 +84,7 @@ fn target(endpoint: &Endpoint, ip: IpAddr) -> Target {
         name: endpoint.address.to_string().into(),
         weight: endpoint.weight,
         zone: (!endpoint.zone.is_empty()).then(|| endpoint.zone.as_str().into()),
+        priority: endpoint.priority,
         labels: endpoint.labels.clone(),
     }
 }

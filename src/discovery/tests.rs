@@ -1,6 +1,6 @@
 use super::*;
+use crate::cluster::Endpoint;
 use crate::cluster::config::{Dns, File, RecordType};
-use crate::cluster::{Endpoint, Settings};
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, SRV};
 use hickory_resolver::proto::rr::{self, RData, Record};
@@ -9,6 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use tokio::net::UdpSocket;
+
+mod merged;
 
 /// What a name server says of a name and a type: records with their time to live, or an error.
 type Zone = HashMap<(String, rr::RecordType), Result<Vec<(u32, RData)>, ResponseCode>>;
@@ -67,14 +69,7 @@ async fn serve(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
 }
 
 fn cluster() -> Arc<Cluster> {
-    let config = Config::default();
-    let settings = Settings {
-        protocol: config.protocol,
-        policy: config.balance.policy,
-        connect_timeout: config.connect_timeout,
-        idle_timeout: config.idle_timeout,
-    };
-    Arc::new(Cluster::new("c", settings, None))
+    Arc::new(Cluster::plain("c", &Config::default()))
 }
 
 fn listed(endpoints: &[&str]) -> Config {
@@ -227,25 +222,35 @@ async fn srv_records_bring_ports_weights_and_priorities() {
     let srv = |priority, weight, port, host: &str| {
         (1, RData::SRV(SRV::new(priority, weight, port, rr::Name::from_ascii(host).unwrap())))
     };
-    let records =
-        vec![srv(10, 3, 9001, "a.test."), srv(10, 0, 9002, "b.test."), srv(20, 9, 9003, "spare.test.")];
+    let records = vec![
+        srv(500, 9, 9004, "far.test."),
+        srv(10, 3, 9001, "a.test."),
+        srv(20, 9, 9003, "spare.test."),
+        srv(10, 0, 9002, "b.test."),
+    ];
     server.says("_pay._tcp.test", rr::RecordType::SRV, Ok(records));
-    server.has_a("a.test", &[[127, 0, 0, 1]]);
-    server.has_a("b.test", &[[127, 0, 0, 2]]);
+    for (host, last) in [("a.test", 1), ("b.test", 2), ("spare.test", 3), ("far.test", 4)] {
+        server.has_a(host, &[[127, 0, 0, last]]);
+    }
     let (cluster, running) = started(&by_dns(&server, "_pay._tcp.test", RecordType::Srv), Path::new("/"));
     assert!(running.first().await, "{:?}", stale(&cluster));
-    assert_eq!(addresses(&cluster), ["127.0.0.1:9001", "127.0.0.2:9002"]);
-    let weights: Vec<u32> = cluster.endpoints().endpoints.iter().map(|endpoint| endpoint.weight).collect();
-    assert_eq!(weights, [3, 1]);
+    let first = ["127.0.0.1:9001", "127.0.0.2:9002", "127.0.0.3:9003", "127.0.0.4:9004"];
+    assert_eq!(addresses(&cluster), first);
+    let of = |of: fn(&Endpoint) -> u32| -> Vec<u32> {
+        cluster.endpoints().endpoints.iter().map(|endpoint| of(endpoint)).collect()
+    };
+    assert_eq!(of(|endpoint| endpoint.weight), [3, 1, 9, 9], "a weight of 0 is a small one");
+    assert_eq!(of(|endpoint| endpoint.priority), [0, 0, 1, 2], "only the rank of a priority counts");
     assert_eq!(&*cluster.endpoints().endpoints[0].name, "a.test:9001");
 
     server.says("a.test", rr::RecordType::A, Err(ResponseCode::ServFail));
-    server.has_a("b.test", &[[127, 0, 0, 4]]);
-    until_addresses(&cluster, &["127.0.0.1:9001", "127.0.0.4:9002"]).await;
+    server.has_a("b.test", &[[127, 0, 0, 9]]);
+    until(&cluster, |cluster| addresses(cluster)[1] == "127.0.0.9:9002").await;
+    assert_eq!(addresses(&cluster)[0], "127.0.0.1:9001", "a host that fails keeps its address");
     until(&cluster, |cluster| stale(cluster).is_some()).await;
     server.says("_pay._tcp.test", rr::RecordType::SRV, Ok(vec![srv(0, 0, 0, ".")]));
     until(&cluster, |cluster| stale(cluster).is_some_and(|why| why.contains("not available"))).await;
-    assert_eq!(addresses(&cluster).len(), 2);
+    assert_eq!(addresses(&cluster).len(), 4);
 }
 
 #[tokio::test]
@@ -271,11 +276,16 @@ fn replace(path: &PathBuf, text: &str) {
 async fn a_file_is_followed_and_a_broken_one_keeps_the_last_good_list() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("eps.yaml");
-    replace(&path, "endpoints:\n  - 10.0.0.1:80\n  - { address: '10.0.0.2:80', weight: 3, zone: a }\n");
+    replace(
+        &path,
+        "endpoints:\n  - 10.0.0.1:80\n  - { address: '10.0.0.2:80', weight: 3, zone: a, priority: 1, labels: { v: v2 } }\n",
+    );
     let (cluster, running) = started(&by_file("eps.yaml"), dir.path());
     assert!(running.first().await, "{:?}", stale(&cluster));
     assert_eq!(addresses(&cluster), ["10.0.0.1:80", "10.0.0.2:80"]);
-    assert_eq!(cluster.endpoints().endpoints[1].weight, 3);
+    let second = Arc::clone(&cluster.endpoints().endpoints[1]);
+    assert_eq!((second.weight, second.priority, second.zone.as_deref()), (3, 1, Some("a")));
+    assert_eq!(second.labels["v"], "v2");
 
     replace(&path, "endpoints:\n  - 10.0.0.1:80\n  - nonsense\n");
     until(&cluster, |cluster| stale(cluster).is_some()).await;
@@ -324,6 +334,11 @@ async fn what_is_wrong_with_a_file_is_told_with_its_place() {
             "e.yaml",
             "endpoints: ['10.0.0.1:80', {address: '10.0.0.2:80', weight: 0}]",
             "weight 0 is not between",
+        ),
+        (
+            "e.yaml",
+            "endpoints: [{address: '10.0.0.2:80', priority: 16}]",
+            "priority 16 is not between 0 and 15",
         ),
         ("e.json", "{\"endpoints\": [\n\"10.0.0.1\"]}", "e.json:2:10: "),
         ("e.json", "{", "e.json:1:1: EOF"),

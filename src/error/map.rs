@@ -53,7 +53,7 @@ const UNAVAILABLE: u8 = 14;
 
 impl Kind {
     /// Every kind, in the order of the table; for tests, documentation and pre-registered metrics.
-    pub const ALL: [Kind; 38] = [
+    pub const ALL: [Kind; 45] = [
         Kind::MalformedRequest,
         Kind::RequestRefused,
         Kind::ProtectedFieldNominated,
@@ -79,6 +79,7 @@ impl Kind {
         Kind::TlsFailed,
         Kind::TlsCertificate,
         Kind::Overflow,
+        Kind::BreakerOpen,
         Kind::UpstreamClosed,
         Kind::UpstreamReset,
         Kind::UpstreamRefused,
@@ -89,6 +90,12 @@ impl Kind {
         Kind::UpgradeFailed,
         Kind::RequestTimeout,
         Kind::PerTryTimeout,
+        Kind::DeadlineExceeded,
+        Kind::StreamTimeout,
+        Kind::RateLimited,
+        Kind::ConcurrencyLimit,
+        Kind::LoadShed,
+        Kind::Overloaded,
         Kind::Draining,
         Kind::ConnectionLimit,
         Kind::Internal,
@@ -123,6 +130,7 @@ impl Kind {
             Kind::TlsFailed => row(502, UNAVAILABLE, "UF", "tls_protocol_error", "tls_failed", "The TLS handshake with the destination failed."),
             Kind::TlsCertificate => row(502, UNAVAILABLE, "UF", "tls_certificate_error", "tls_certificate", "The destination's certificate is not acceptable."),
             Kind::Overflow => row(503, UNAVAILABLE, "UO", "connection_limit_reached", "overflow", "The destination is at its limit."),
+            Kind::BreakerOpen => row(503, UNAVAILABLE, "UO", "destination_unavailable", "breaker_open", "The destination failed lately, and is not asked for now."),
             Kind::UpstreamClosed => row(502, UNAVAILABLE, "UC", "connection_terminated", "upstream_closed", "The destination closed the connection before it answered."),
             Kind::UpstreamReset => row(502, UNAVAILABLE, "UR", "connection_terminated", "upstream_reset", "The destination reset the stream."),
             Kind::UpstreamRefused => row(503, UNAVAILABLE, "UR", "destination_unavailable", "upstream_refused", "The destination refused the stream."),
@@ -133,6 +141,12 @@ impl Kind {
             Kind::UpgradeFailed => row(502, INTERNAL, "UPE", "http_upgrade_failed", "upgrade_failed", "The destination switched protocols in a way that was not asked for."),
             Kind::RequestTimeout => row(504, DEADLINE_EXCEEDED, "UT", "http_response_timeout", "request_timeout", "The destination did not answer in time."),
             Kind::PerTryTimeout => row(504, DEADLINE_EXCEEDED, "UT", "http_response_timeout", "per_try_timeout", "The destination did not answer one try in time."),
+            Kind::DeadlineExceeded => row(504, DEADLINE_EXCEEDED, "DT", "http_response_timeout", "deadline_exceeded", "The deadline of the caller passed."),
+            Kind::StreamTimeout => row(504, DEADLINE_EXCEEDED, "UMSDR", "http_response_timeout", "stream_timeout", "The exchange took longer than it may."),
+            Kind::RateLimited => row(429, RESOURCE_EXHAUSTED, "RL", "http_request_denied", "rate_limited", "Too many requests: try again after the time in Retry-After."),
+            Kind::ConcurrencyLimit => row(503, UNAVAILABLE, "OM", "http_request_denied", "concurrency_limit", "Too many requests are under way."),
+            Kind::LoadShed => row(503, UNAVAILABLE, "OM", "http_request_denied", "load_shed", "Turned away in favour of more important requests."),
+            Kind::Overloaded => row(503, UNAVAILABLE, "OM", "http_request_denied", "overloaded", "This proxy is out of memory."),
             Kind::Draining => fatal(row(503, UNAVAILABLE, "LH", "destination_unavailable", "draining", "This proxy is shutting down.")),
             Kind::ConnectionLimit => fatal(row(503, UNAVAILABLE, "OM", "connection_limit_reached", "connection_limit", "This proxy has too many connections.")),
             Kind::Internal => fatal(row(500, INTERNAL, "", "proxy_internal_error", "internal", "This proxy failed; the defect was logged.")),

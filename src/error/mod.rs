@@ -10,7 +10,10 @@
 
 mod map;
 
+mod refusal;
+
 pub use map::{Answer, ResponseFlags};
+pub use refusal::Refusal;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -68,6 +71,8 @@ pub enum Kind {
     TlsCertificate,
     /// Connections, pending requests or requests are at their limit.
     Overflow,
+    /// The circuit breaker is open: the destination failed lately, and is not asked for now.
+    BreakerOpen,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed,
     /// The upstream reset the stream (HTTP/2).
@@ -88,6 +93,18 @@ pub enum Kind {
     RequestTimeout,
     /// One try's deadline passed.
     PerTryTimeout,
+    /// The deadline that the caller set passed; it says nothing about the upstream.
+    DeadlineExceeded,
+    /// The exchange took longer, with its content, than the route allows.
+    StreamTimeout,
+    /// The caller asks more often than it may.
+    RateLimited,
+    /// Too many requests are under way at this listener, and the wait was too long.
+    ConcurrencyLimit,
+    /// Turned away in favour of requests of a higher tier.
+    LoadShed,
+    /// Memory has run out.
+    Overloaded,
     /// sidelight is shutting down.
     Draining,
     /// Too many connections.
@@ -114,6 +131,7 @@ struct Inner {
     kind: Kind,
     replay: Replay,
     detail: Cow<'static, str>,
+    refusal: Option<Box<Refusal>>,
 }
 
 /// `Result` with the data path's error.
@@ -122,13 +140,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error that must not be retried, with the detail that goes into the event (never to the peer).
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Error {
-        Error(Box::new(Inner { kind, replay: Replay::Never, detail: detail.into() }))
+        Error(Box::new(Inner { kind, replay: Replay::Never, detail: detail.into(), refusal: None }))
     }
 
     /// The same error, saying whether the request may be sent again.
     pub fn with_replay(mut self, replay: Replay) -> Error {
         self.0.replay = replay;
         self
+    }
+
+    /// The same error, with the limit that was reached: it goes into answer and event.
+    pub fn with_refusal(mut self, refusal: Refusal) -> Error {
+        self.0.refusal = Some(Box::new(refusal));
+        self
+    }
+
+    /// The limit that was reached, if one was.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.0.refusal.as_deref()
     }
 
     /// What happened.

@@ -4,26 +4,30 @@
 //! [`Recorder`]: layers write what they decide there, and nowhere else. When the exchange ends, exactly once, the
 //! record goes to the worker's [`Sink`]; spans, metrics, the access log and the graph are derived from it.
 
+mod notes;
 mod policy;
 mod record;
 mod recorder;
 mod service;
 mod sink;
 
-pub use policy::{Edits, PathRewrite, Policy, RetryOn, Rewrite};
+pub use notes::{DeadlineSource, MirrorNote, Notes};
+pub use policy::{Edits, Hedge, Mirror, PathRewrite, Policy, RetryOn, RetryPolicy, Rewrite};
 pub use record::{Direction, Outcome, ParentSource, Phase, Record, Text};
 pub use recorder::{Guard, Recorder};
 pub use service::{Hook, HookFuture, HookLayer, HookService};
 pub use sink::{NoSink, Sink};
 
-use crate::cluster::{Cluster, Picked};
+use crate::cluster::{self, Cluster, Picked, clock_ns};
 use crate::error::Error;
 use crate::svc::{Body, Io, RequestHead, ResponseHead, Timer};
 use bytes::Bytes;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A request on its way through the stack.
@@ -72,12 +76,22 @@ pub struct State {
     pub picked: RefCell<Option<Picked>>,
     /// Endpoints that earlier attempts used, not to be picked again if there is another.
     pub tried: RefCell<Vec<u64>>,
-    /// When the current attempt began.
+    /// When the current attempt began; `None` once something was learned from it.
     pub attempt_started: Cell<Option<Instant>>,
+    /// Whether the current attempt counts under the cluster's cap on requests.
+    pub is_admitted: Cell<bool>,
+    /// What the current attempt holds beside: places under caps of its route and account, a breaker's probe.
+    pub attempt_holds: RefCell<Vec<Box<dyn Any>>>,
+    /// What the exchange holds to its end: a place under the listener's concurrency limit, a deadline that others read.
+    pub holds: RefCell<Vec<Box<dyn Any>>>,
     /// When the head of the current attempt's answer came.
     pub answered: Cell<Option<Instant>>,
     /// When the whole exchange must have been answered.
     pub deadline: Cell<Option<Instant>>,
+    /// Whether `deadline` is the caller's: then it bounds the content too, and says nothing of the endpoint.
+    pub is_callers_deadline: Cell<bool>,
+    /// Whether `deadline` is passed on to the next hop.
+    pub carries_deadline: Cell<bool>,
     /// Head and content of an attempt that failed in a way that may be repeated.
     pub unsent: RefCell<Option<(Box<RequestHead>, Body)>>,
     /// Interim responses that the upstream sent, for the server to relay.
@@ -108,8 +122,13 @@ impl Ctx {
             picked: RefCell::new(None),
             tried: RefCell::new(Vec::new()),
             attempt_started: Cell::new(None),
+            is_admitted: Cell::new(false),
+            attempt_holds: RefCell::new(Vec::new()),
+            holds: RefCell::new(Vec::new()),
             answered: Cell::new(None),
             deadline: Cell::new(None),
+            is_callers_deadline: Cell::new(false),
+            carries_deadline: Cell::new(false),
             unsent: RefCell::new(None),
             interim: RefCell::new(Vec::new()),
             expects_continue: Cell::new(false),
@@ -126,6 +145,40 @@ impl Ctx {
         record.upstream_version = Some(version);
     }
 
+    /// Learns from how the current attempt ended; what is said first counts. `answered` is when the endpoint answered, if
+    /// it did.
+    pub fn settle(&self, outcome: cluster::Outcome, answered: Option<Instant>) {
+        self.0.settle(outcome, answered);
+    }
+
+    /// Learns from how the content of the current attempt's answer ended: how long the endpoint took was learned with the
+    /// head.
+    pub fn settle_content(&self, outcome: cluster::Outcome) {
+        let Some(started) = self.attempt_started.take() else { return };
+        let now = Instant::now();
+        self.0.learn(outcome, Duration::ZERO, now.saturating_duration_since(started), now);
+    }
+
+    /// Gives back what the current attempt holds of caps, before another one takes its place.
+    pub fn release_attempt(&self) {
+        self.0.release_attempt();
+    }
+
+    /// A second attempt at the same exchange, beside the current one: it has the same record, route, cluster and
+    /// deadline, and an endpoint, caps and an answer of its own. Endpoints that are in use count as tried.
+    pub fn fork(&self) -> Ctx {
+        let mut tried = self.tried.borrow().clone();
+        tried.extend(self.picked.borrow().as_ref().map(|picked| picked.endpoint().id));
+        let fork = Ctx::new(self.recorder.clone(), Rc::clone(&self.connection));
+        *fork.policy.borrow_mut() = self.policy();
+        *fork.cluster.borrow_mut() = self.cluster();
+        *fork.tried.borrow_mut() = tried;
+        fork.deadline.set(self.deadline.get());
+        fork.is_callers_deadline.set(self.is_callers_deadline.get());
+        fork.carries_deadline.set(self.carries_deadline.get());
+        fork
+    }
+
     /// The route's settings, or the defaults before routing.
     pub fn policy(&self) -> Option<Arc<Policy>> {
         self.policy.borrow().clone()
@@ -134,6 +187,67 @@ impl Ctx {
     /// Where the route sends it.
     pub fn cluster(&self) -> Option<Arc<Cluster>> {
         self.cluster.borrow().clone()
+    }
+
+    /// How long content may move no byte: as the route says, else `listeners`.
+    pub fn idle_timeout(&self, listeners: Option<Duration>) -> Option<Duration> {
+        let policy = self.policy.borrow();
+        policy.as_ref().and_then(|policy| policy.idle_timeout).unwrap_or(listeners)
+    }
+
+    /// For content, which the exchange itself may hold.
+    pub fn downgrade(&self) -> WeakCtx {
+        WeakCtx(Rc::downgrade(&self.0))
+    }
+}
+
+/// A [`Ctx`] that does not keep the exchange.
+#[derive(Clone)]
+pub struct WeakCtx(Weak<State>);
+
+impl WeakCtx {
+    /// As [`Ctx::idle_timeout`].
+    pub fn idle_timeout(&self, listeners: Option<Duration>) -> Option<Duration> {
+        self.0.upgrade().map_or(listeners, |state| Ctx(state).idle_timeout(listeners))
+    }
+}
+
+impl State {
+    fn settle(&self, outcome: cluster::Outcome, answered: Option<Instant>) {
+        let Some(started) = self.attempt_started.take() else { return };
+        let now = answered.unwrap_or_else(Instant::now);
+        let time = now.saturating_duration_since(started);
+        self.learn(outcome, time, time, now);
+    }
+
+    /// `latency` is what the attempt says of the endpoint's speed, `time` how long ago it began.
+    #[inline]
+    fn learn(&self, outcome: cluster::Outcome, latency: Duration, time: Duration, now: Instant) {
+        let picked = self.picked.borrow();
+        let cluster = self.cluster.borrow();
+        let (Some(picked), Some(cluster)) = (&*picked, &*cluster) else { return };
+        let now_ns = clock_ns(now);
+        cluster.learn(picked.endpoint(), outcome, latency, now_ns);
+        cluster.breakers.observe(outcome, time, now_ns, cluster);
+        if let Some(breakers) = self.policy.borrow().as_ref().and_then(|policy| policy.breakers.as_ref()) {
+            breakers.observe(outcome, time, now_ns, cluster);
+        }
+    }
+
+    fn release_attempt(&self) {
+        if self.is_admitted.take()
+            && let Some(cluster) = &*self.cluster.borrow()
+        {
+            cluster.breakers.requests.leave();
+        }
+        self.attempt_holds.borrow_mut().clear();
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.settle(cluster::Outcome::Abandoned, None);
+        self.release_attempt();
     }
 }
 

@@ -170,6 +170,8 @@ pub struct Record {
     pub is_opaque: bool,
     /// The configuration that it was served by.
     pub revision: Option<Arc<str>>,
+    /// What is noted only now and then.
+    pub notes: Option<Box<super::Notes>>,
 }
 
 impl Record {
@@ -225,6 +227,7 @@ impl Record {
             is_tunnel: false,
             is_opaque: false,
             revision: None,
+            notes: None,
         }
     }
 
@@ -266,9 +269,15 @@ impl Record {
         }
     }
 
-    /// Attempts beyond the first.
+    /// The rare part of the record, to write to.
+    pub fn note(&mut self) -> &mut super::Notes {
+        self.notes.get_or_insert_default()
+    }
+
+    /// Attempts beyond the first that were no hedges.
     pub fn retries(&self) -> u32 {
-        self.attempts.saturating_sub(1)
+        let hedges = self.notes.as_ref().map_or(0, |notes| notes.hedges);
+        self.attempts.saturating_sub(1 + hedges)
     }
 }
 

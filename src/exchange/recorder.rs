@@ -53,6 +53,9 @@ impl Recorder {
             record.cause = Some(error.kind());
             record.detail.clear();
             record.detail.push_str(error.detail());
+            if let Some(refusal) = error.refusal() {
+                record.note().refusal = Some(refusal.clone());
+            }
         }
     }
 
@@ -61,6 +64,9 @@ impl Recorder {
         let mut record = self.edit();
         record.cause = None;
         record.detail.clear();
+        if let Some(notes) = &mut record.notes {
+            notes.refusal = None;
+        }
     }
 }
 

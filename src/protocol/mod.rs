@@ -9,3 +9,6 @@ pub mod normalize;
 pub mod propagate;
 pub mod respond;
 pub mod splice;
+
+#[cfg(test)]
+mod idle;

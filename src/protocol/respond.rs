@@ -4,9 +4,9 @@
 //! gRPC a trailers-only answer. Header, event and metric say the same cause because they read the same row. The detail
 //! stays in the event: it may name addresses that are none of the caller's business.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Refusal};
 use crate::exchange::{Answer, Ctx, Exchange, Phase, Recorder, Response};
-use crate::svc::{Body, Known, ResponseHead};
+use crate::svc::{Body, Fields, Known, ResponseHead};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -105,7 +105,11 @@ pub fn answer_error(error: &Error, recorder: &Recorder) -> Response {
     if !record.request_id.is_empty() {
         fields.set(Known::XRequestId, record.text(record.request_id));
     }
-    let proxy_status = format!("sidelight; error={}; details=\"{}\"", answer.token, answer.cause);
+    let mut proxy_status = format!("sidelight; error={}; details=\"{}\"", answer.token, answer.cause);
+    if let Some(refusal) = error.refusal() {
+        name_limit(&mut proxy_status, refusal);
+        refusal_fields(fields, refusal, is_grpc);
+    }
     fields.set(Known::ProxyStatus, proxy_status.as_bytes());
     if error.kind() == Kind::MethodRefused {
         fields.push(b"allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
@@ -114,16 +118,62 @@ pub fn answer_error(error: &Error, recorder: &Recorder) -> Response {
         record.grpc_status = Some(answer.grpc);
         fields.set(Known::ContentType, b"application/grpc");
         fields.set(Known::GrpcStatus, answer.grpc.to_string().as_bytes());
-        fields.set(Known::GrpcMessage, percent_encode(&format!("sidelight: {}", answer.title)).as_bytes());
+        fields.set(Known::GrpcMessage, percent_encode(&message(&answer, error)).as_bytes());
         return Response::new(head, Body::empty());
     }
     fields.set(Known::ContentType, b"application/problem+json");
-    let problem = problem(&answer, head.status, record.text(record.request_id));
+    let problem = problem(&answer, error.refusal(), head.status, record.text(record.request_id));
     Response::new(head, Body::from(problem))
 }
 
-fn problem(answer: &crate::error::Answer, status: u16, request_id: &[u8]) -> Vec<u8> {
-    let document = serde_json::json!({
+/// What a gRPC caller is told.
+fn message(answer: &crate::error::Answer, error: &Error) -> String {
+    match error.refusal() {
+        Some(Refusal { breaker, scope, limit, .. }) => {
+            format!("sidelight: {} ({breaker} of the {scope}, limit {limit})", answer.title)
+        }
+        None => format!("sidelight: {}", answer.title),
+    }
+}
+
+/// Adds the limit to `Proxy-Status`, as parameters beside those of RFC 9209.
+fn name_limit(proxy_status: &mut String, refusal: &Refusal) {
+    use std::fmt::Write;
+    let Refusal { breaker, scope, limit, current, .. } = refusal;
+    let _ = write!(proxy_status, "; breaker=\"{breaker}\"; scope=\"{scope}\"; name=\"");
+    // A string of RFC 9651 has visible ASCII; names of accounts may have anything.
+    for byte in refusal.name.bytes() {
+        match byte {
+            b'"' | b'\\' => proxy_status.extend(['\\', char::from(byte)]),
+            0x20..=0x7e => proxy_status.push(char::from(byte)),
+            _ => proxy_status.push('?'),
+        }
+    }
+    let _ = write!(proxy_status, "\"; limit={limit}; current={current}");
+}
+
+/// When to come again, and what the limit itself says.
+fn refusal_fields(fields: &mut Fields, refusal: &Refusal, is_grpc: bool) {
+    if let Some(time) = refusal.retry_after {
+        // Whole seconds, rounded up: who comes at that time is not too early.
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+        fields.set(Known::RetryAfter, seconds.max(1).to_string().as_bytes());
+        if is_grpc {
+            fields.push(b"grpc-retry-pushback-ms", time.as_nanos().div_ceil(1_000_000).max(1).to_string().as_bytes());
+        }
+    }
+    for (name, value) in &refusal.fields {
+        fields.push(name.as_bytes(), value.as_bytes());
+    }
+}
+
+fn problem(
+    answer: &crate::error::Answer,
+    refusal: Option<&Refusal>,
+    status: u16,
+    request_id: &[u8],
+) -> Vec<u8> {
+    let mut document = serde_json::json!({
         "type": format!("urn:sidelight:problem:{}", answer.cause),
         "title": answer.title,
         "status": status,
@@ -131,6 +181,16 @@ fn problem(answer: &crate::error::Answer, status: u16, request_id: &[u8]) -> Vec
         "cause": answer.cause,
         "instance": String::from_utf8_lossy(request_id),
     });
+    if let Some(refusal) = refusal {
+        document["limit"] = serde_json::json!({
+            "breaker": refusal.breaker,
+            "scope": refusal.scope,
+            "name": &*refusal.name,
+            "limit": refusal.limit,
+            "current": refusal.current,
+            "retry_after_ms": refusal.retry_after.map(|time| time.as_millis() as u64),
+        });
+    }
     let mut text = document.to_string().into_bytes();
     text.push(b'\n');
     text

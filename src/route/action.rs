@@ -2,7 +2,7 @@
 
 use super::predicate::ContextField;
 use super::request::RequestView;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, stable_hash};
 use crate::exchange::{Policy, Response};
 use crate::svc::{Body, Fields, Known, ResponseHead, Scheme};
 use bytes::Bytes;
@@ -89,20 +89,6 @@ impl Split {
     }
 }
 
-/// FNV-1a (64 bits, Fowler–Noll–Vo, <http://www.isthe.com/chongo/tech/comp/fnv/>), finished by MurmurHash3's `fmix64`
-/// because FNV's high bits are weak on short keys.
-///
-/// It has no seed, and must never change: every sidecar of every version sends an account to the same arm. Arms are
-/// intervals, so changing weights by one percent moves one percent of the accounts.
-fn stable_hash(key: &[u8]) -> u64 {
-    let fnv = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let mixed = (fnv ^ (fnv >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ (mixed >> 33)
-}
-
 /// A redirection, compiled.
 #[derive(Debug)]
 pub struct Redirect {
@@ -185,23 +171,5 @@ impl Respond {
         let mut head = ResponseHead::new(self.status);
         head.fields.clone_from(&self.fields);
         Response::new(head, Body::full(self.body.clone()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_sticky_hash_never_changes() {
-        // Computed by another implementation; another value here sends accounts of a running mesh to another arm.
-        let recorded = [
-            ("", 0xefd0_1f60_ba99_2926_u64),
-            ("a1", 0x54ea_fd9b_3248_87be),
-            ("account-4711", 0xc608_ea42_0953_ec85),
-        ];
-        for (key, hash) in recorded {
-            assert_eq!(stable_hash(key.as_bytes()), hash, "{key}");
-        }
     }
 }

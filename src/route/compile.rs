@@ -1,13 +1,17 @@
 //! From what a user writes to what requests read: conditions, policies and actions, with every problem at once.
 
 mod action;
+mod terms;
 
 use super::config::{self, PathMatch, StringMatch};
 use super::field;
 use super::predicate::{ContextField, HostTest, MethodTest, PathTest, Predicate, TextTest, request_type};
-use crate::exchange::{Edits, PathRewrite, Policy, RetryOn, Rewrite};
+use crate::cluster::Cluster;
+use crate::exchange::{Edits, PathRewrite, Policy, RetryOn, RetryPolicy, Rewrite};
+use crate::quota::Scope;
 use crate::svc::Known;
 use crate::svc::fields::is_token_byte;
+use crate::units::Timeout;
 use regex::bytes::Regex;
 use std::fmt;
 use std::sync::Arc;
@@ -58,6 +62,10 @@ pub(super) struct Conditions {
 pub(super) struct Compiler<'c> {
     pub(super) route: &'c config::Route,
     pub(super) name: Arc<str>,
+    /// The clusters by name.
+    pub(super) clusters: &'c dyn Fn(&str) -> Option<Arc<Cluster>>,
+    /// What routes count, of the table's listener.
+    pub(super) limits: Scope<'c>,
     pub(super) problems: &'c mut Vec<Problem>,
 }
 
@@ -165,14 +173,20 @@ impl Compiler<'_> {
 
     pub(super) fn policy(&mut self, request_timeout: Option<Duration>) -> Policy {
         let route = self.route;
-        let retry = route.retry.clone().unwrap_or_default();
         Policy {
             name: Arc::clone(&self.name),
             pattern: route.matches.path.as_ref().map(pattern),
             timeout: route.timeout.request_or(request_timeout),
             per_try_timeout: route.timeout.per_try.and_then(|timeout| timeout.duration()),
-            retries_max: retry.limit,
-            retry_on: retry_on(&retry.on),
+            idle_timeout: route.timeout.idle.map(Timeout::duration),
+            stream_timeout: route.timeout.stream.and_then(Timeout::duration),
+            ignores_deadline: route.timeout.deadline == config::Deadline::Ignore,
+            announces_deadline: route.timeout.request.is_some(),
+            retry: retry(&route.retry.clone().unwrap_or_default()),
+            hedge: self.hedge(),
+            breakers: self.breakers(),
+            rate_limits: self.rate_limits(),
+            mirror: self.mirror(),
             rewrite: self.rewrite(&route.rewrite),
             request_edits: self.edits("headers.request", &route.headers.request),
             response_edits: self.edits("headers.response", &route.headers.response),
@@ -257,25 +271,43 @@ fn pattern(path: &PathMatch) -> Arc<str> {
     }
 }
 
+fn retry(retry: &config::Retry) -> RetryPolicy {
+    RetryPolicy {
+        retries_max: retry.limit,
+        on: retry_on(&retry.on),
+        statuses: retry.statuses.as_slice().into(),
+        backoff_base: retry.backoff.base,
+        backoff_max: retry.backoff.max,
+        retry_after_max: retry.retry_after_max,
+        is_idempotent: retry.idempotent,
+    }
+}
+
 /// The conditions of a retry.
 fn retry_on(on: &[config::RetryOn]) -> RetryOn {
+    use config::RetryOn as On;
     RetryOn {
-        connect_failure: on.contains(&config::RetryOn::ConnectFailure),
-        refused_stream: on.contains(&config::RetryOn::RefusedStream),
-        gateway_error: on.contains(&config::RetryOn::GatewayError),
-        server_error: false,
-        reset: on.contains(&config::RetryOn::Reset),
+        connect_failure: on.contains(&On::ConnectFailure),
+        refused_stream: on.contains(&On::RefusedStream),
+        gateway_error: on.contains(&On::GatewayError),
+        server_error: on.contains(&On::ServerError),
+        reset: on.contains(&On::Reset),
+        retriable_4xx: on.contains(&On::Retriable4xx),
+        rate_limited: on.contains(&On::RateLimited),
+        grpc_cancelled: on.contains(&On::Cancelled),
+        grpc_deadline_exceeded: on.contains(&On::DeadlineExceeded),
+        grpc_internal: on.contains(&On::Internal),
+        grpc_resource_exhausted: on.contains(&On::ResourceExhausted),
+        grpc_unavailable: on.contains(&On::Unavailable),
     }
 }
 
 /// The policy of a cluster that is reached without a route.
 pub(super) fn default_policy(name: &Arc<str>, request_timeout: Option<Duration>) -> Policy {
-    let retry = config::Retry::default();
     Policy {
         name: Arc::clone(name),
         timeout: request_timeout,
-        retries_max: retry.limit,
-        retry_on: retry_on(&retry.on),
+        retry: retry(&config::Retry::default()),
         ..Policy::default()
     }
 }

@@ -1,11 +1,14 @@
 //! Why a request goes where it goes: the search of [`Table::find`], with an observer that takes notes.
 
+mod terms;
+
+pub use terms::{CapView, RateLimitView, Terms};
+
 use super::action::{Action, Configured};
 use super::predicate::Predicate;
 use super::request::RequestView;
 use super::table::{Entry, Observer, Table};
 use crate::cluster::Cluster;
-use crate::units::duration_text;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -33,14 +36,9 @@ pub struct Explanation {
     pub route: Option<String>,
     /// What is done with the request.
     pub verdict: Verdict,
-    /// How long the whole exchange may take; `None` for ever.
-    pub timeout: Option<String>,
-    /// How long one try may take; `None` as long as the whole.
-    pub per_try_timeout: Option<String>,
-    /// How many retries there may be.
-    pub retries_max: u32,
-    /// On what is retried.
-    pub retry_on: Vec<&'static str>,
+    /// Under which terms; the defaults of the listener where no route matches.
+    #[serde(flatten)]
+    pub terms: Terms,
 }
 
 /// A route that does not match.
@@ -71,6 +69,10 @@ pub enum Verdict {
         /// Why this cluster, where a split chose it.
         #[serde(skip_serializing_if = "Option::is_none")]
         split: Option<String>,
+        /// How an endpoint is chosen.
+        balance: &'static str,
+        /// The caps and the breaker of the cluster.
+        caps: Vec<CapView>,
     },
     /// It is answered with a redirection.
     Redirect {
@@ -110,20 +112,7 @@ impl Table {
             omitted,
             route: entry.map(|entry| entry.policy.name.to_string()),
             verdict: verdict(decision.action, entry, request),
-            timeout: policy.and_then(|policy| policy.timeout).map(duration_text),
-            per_try_timeout: policy.and_then(|policy| policy.per_try_timeout).map(duration_text),
-            retries_max: policy.map_or(0, |policy| policy.retries_max),
-            retry_on: policy.map_or_else(Vec::new, |policy| {
-                let on = policy.retry_on;
-                let names = [
-                    (on.connect_failure, "connect_failure"),
-                    (on.refused_stream, "refused_stream"),
-                    (on.reset, "reset"),
-                    (on.gateway_error, "gateway_error"),
-                    (on.server_error, "server_error"),
-                ];
-                names.into_iter().filter_map(|(is_on, name)| is_on.then_some(name)).collect()
-            }),
+            terms: policy.map(|policy| Terms::of(policy, request)).unwrap_or_default(),
         }
     }
 }
@@ -137,6 +126,8 @@ fn verdict(action: Action<'_>, entry: Option<&Entry>, request: &RequestView<'_>)
                 Some(Configured::Split(split)) => Some(split.explain(request)),
                 _ => None,
             },
+            balance: terms::balance(cluster.settings.balance.policy),
+            caps: terms::caps(&cluster.breakers),
         },
         Action::Redirect(redirect) => Verdict::Redirect {
             status: redirect.status(),
@@ -205,7 +196,7 @@ impl fmt::Display for Explanation {
             None => writeln!(f, "  no route matches")?,
         }
         match &self.verdict {
-            Verdict::Cluster { name, endpoints, split } => {
+            Verdict::Cluster { name, endpoints, split, balance, caps } => {
                 writeln!(
                     f,
                     "cluster    {name}{}",
@@ -213,14 +204,20 @@ impl fmt::Display for Explanation {
                 )?;
                 let endpoints = if endpoints.is_empty() { "none".to_owned() } else { endpoints.join(", ") };
                 writeln!(f, "endpoints  {endpoints}")?;
-                writeln!(f, "timeout    {}", self.timeout.as_deref().unwrap_or("none"))?;
-                if let Some(timeout) = &self.per_try_timeout {
-                    writeln!(f, "per try    {timeout}")?;
+                writeln!(f, "balance    {balance}")?;
+                if !caps.is_empty() {
+                    writeln!(f, "caps       {}", terms::listed(caps))?;
                 }
-                writeln!(f, "retries    {} on {}", self.retries_max, self.retry_on.join(", "))
+                self.terms.fmt(f)
             }
-            Verdict::Redirect { status, location } => writeln!(f, "redirect   {status} to {location}"),
-            Verdict::Respond { status } => writeln!(f, "respond    {status}"),
+            Verdict::Redirect { status, location } => {
+                writeln!(f, "redirect   {status} to {location}")?;
+                self.terms.fmt_limits(f)
+            }
+            Verdict::Respond { status } => {
+                writeln!(f, "respond    {status}")?;
+                self.terms.fmt_limits(f)
+            }
             Verdict::NotFound { hint } if hint.is_empty() => writeln!(f, "answer     404"),
             Verdict::NotFound { hint } => writeln!(f, "answer     404; the nearest names: {hint}"),
         }

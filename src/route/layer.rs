@@ -2,13 +2,17 @@
 //!
 //! Position: inside context and normalisation, which say what the request is; outside everything that reads a route's
 //! policy. Records: route, pattern, cluster; the hint when nothing matches. How it fails: [`Kind::RouteNotFound`].
+//!
+//! A route may answer by itself: redirections, direct answers. Whatever may refuse a request by its route (rate limits)
+//! must come between that decision and that answer, so it stands here as a gate: another hook, which is asked when the
+//! exchange has its policy, and before anything is done about it.
 
 use super::action::Action;
 use super::request::{ContextView, RequestView};
 use super::table::Table;
 use crate::context::Rng;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{Exchange, Hook, Response};
+use crate::exchange::{Answer, Ctx, Exchange, Hook, Response};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,22 +38,35 @@ impl TableCell {
     }
 }
 
-/// The hook.
+/// The hook; `G` is the gate.
 #[derive(Clone, Debug)]
-pub struct Routing {
+pub struct Routing<G = Open> {
     table: TableCell,
     rng: Rc<RefCell<Rng>>,
+    gate: G,
 }
+
+/// A gate that lets everything through.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open;
+
+impl Hook for Open {}
 
 impl Routing {
     /// Routes by `table`; `rng` chooses the arms of splits that are not sticky.
     pub fn new(table: TableCell, rng: Rc<RefCell<Rng>>) -> Routing {
-        Routing { table, rng }
+        Routing { table, rng, gate: Open }
     }
 }
 
-impl Hook for Routing {
-    fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
+impl<G> Routing<G> {
+    /// The same, with a gate: it is asked about each request that has a route, and sees each answer.
+    pub fn behind<H: Hook>(self, gate: H) -> Routing<H> {
+        Routing { table: self.table, rng: self.rng, gate }
+    }
+
+    /// Writes the table's decision into the exchange; the answer, if the route gives it itself.
+    fn decide(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
         let Exchange { head, ctx, .. } = exchange;
         let table = self.table.0.borrow();
         let mut record = ctx.recorder.edit();
@@ -93,5 +110,16 @@ impl Hook for Routing {
                 Err(error)
             }
         }
+    }
+}
+
+impl<G: Hook> Hook for Routing<G> {
+    fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
+        let own = self.decide(exchange)?;
+        Ok(self.gate.before(exchange)?.or(own))
+    }
+
+    fn after(&self, ctx: &Ctx, answer: &mut Answer) {
+        self.gate.after(ctx, answer);
     }
 }

@@ -9,6 +9,7 @@ use super::predicate::{ContextField, HostTest, PathTest, Predicate};
 use super::request::RequestView;
 use crate::cluster::Cluster;
 use crate::exchange::Policy;
+use crate::quota::{Limits, Scope};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -83,11 +84,25 @@ impl Observer for Nobody {
 const CROWD_MAX: usize = 8;
 
 impl Table {
-    /// Compiles routes in configured order.
+    /// Compiles routes in configured order, with rate limits and breakers that begin anew.
     ///
     /// # Errors
     /// Every problem of every route, at once.
     pub fn compile(
+        routes: &[config::Route],
+        clusters: &dyn Fn(&str) -> Option<Arc<Cluster>>,
+        defaults: Defaults,
+    ) -> Result<Table, CompileError> {
+        Table::compile_within(Limits::default().of("none"), routes, clusters, defaults)
+    }
+
+    /// Compiles routes in configured order. Rate limits and breakers that are in `limits` already, and are to be the
+    /// same, go on counting.
+    ///
+    /// # Errors
+    /// Every problem of every route, at once.
+    pub fn compile_within(
+        limits: Scope<'_>,
         routes: &[config::Route],
         clusters: &dyn Fn(&str) -> Option<Arc<Cluster>>,
         defaults: Defaults,
@@ -101,10 +116,10 @@ impl Table {
         for (at, route) in routes.iter().enumerate() {
             let name =
                 if route.name.is_empty() { format!("route-{at}").into() } else { route.name.as_str().into() };
-            let mut compiler = Compiler { route, name, problems: &mut problems };
+            let mut compiler = Compiler { route, name, clusters, limits, problems: &mut problems };
             let conditions = compiler.conditions();
             let policy = Arc::new(compiler.policy(defaults.request_timeout));
-            if let Some(action) = compiler.action(clusters, app) {
+            if let Some(action) = compiler.action(app) {
                 compiled.push((conditions, policy, action));
             }
         }

@@ -3,10 +3,11 @@
 mod actions;
 mod hooks;
 mod reference;
+mod terms;
 
 use super::config::{self, Route};
 use super::*;
-use crate::cluster::{self, Cluster, Settings, Target};
+use crate::cluster::{self, Cluster, Target};
 use crate::context::RequestType;
 use crate::exchange::Direction;
 use crate::http1::{HeadLimits, parse_request};
@@ -18,14 +19,7 @@ use std::time::Duration;
 const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 1 << 16, fields_max: 100, target_bytes_max: 1 << 14 };
 
 fn cluster(name: &str) -> Arc<Cluster> {
-    let config = cluster::Config::default();
-    let settings = Settings {
-        protocol: config.protocol,
-        policy: config.balance.policy,
-        connect_timeout: config.connect_timeout,
-        idle_timeout: config.idle_timeout,
-    };
-    let cluster = Cluster::new(name, settings, None);
+    let cluster = Cluster::plain(name, &cluster::Config::default());
     cluster.update(&[Target::new("127.0.0.1:8080".parse().unwrap())]);
     Arc::new(cluster)
 }
@@ -325,7 +319,9 @@ fn outbound_without_a_route_the_host_names_the_cluster() {
     let decision = table.find(&view(&head, ContextView::default()));
     let policy = decision.policy.unwrap();
     assert_eq!((&*policy.name, policy.timeout), ("payments", Some(Duration::from_secs(15))));
-    assert!(policy.retry_on.connect_failure && policy.retry_on.refused_stream && policy.retries_max == 2);
+    assert!(
+        policy.retry.on.connect_failure && policy.retry.on.refused_stream && policy.retry.retries_max == 2
+    );
 }
 
 #[test]
@@ -352,8 +348,8 @@ fn policies_say_what_the_route_says() {
     let policy = decision.policy.unwrap();
     assert_eq!((&*policy.name, policy.pattern.as_deref()), ("route-0", Some("/v1/*")));
     assert_eq!((policy.timeout, policy.per_try_timeout), (None, Some(Duration::from_secs(2))));
-    assert_eq!(policy.retries_max, 5);
-    assert!(policy.retry_on.reset && policy.retry_on.gateway_error && !policy.retry_on.connect_failure);
+    assert_eq!(policy.retry.retries_max, 5);
+    assert!(policy.retry.on.reset && policy.retry.on.gateway_error && !policy.retry.on.connect_failure);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::HttpStack;
 use super::http::{Parts, http_stack};
+use super::mirror::Mirrors;
 use super::settings::Settings;
 use crate::balance::layer::Balancing;
 use crate::cluster::{self, Cluster, Target};
@@ -9,13 +10,18 @@ use crate::connect::dial::Dialing;
 use crate::connect::{Dial, Pools, Upstream};
 use crate::context::Rng;
 use crate::error::{Error, Kind};
-use crate::exchange::{Connection, Ctx, Direction, Exchange, Guard, Record, Recorder, Response, Sink};
+use crate::exchange::{
+    Connection, Ctx, Direction, Exchange, Guard, NoSink, Record, Recorder, Response, Sink,
+};
 use crate::pipeline::encode::Encoder;
 use crate::pipeline::metrics::Format;
 use crate::pipeline::{self, Pipeline};
 use crate::protocol::normalize::Normalize;
 use crate::protocol::propagate::Propagate;
-use crate::route::{Defaults, Fallback, Routing, Table, TableCell};
+use crate::resilience::admission::{Admission, AdmissionCell};
+use crate::resilience::config::LoadShed;
+use crate::resilience::overload::Overload;
+use crate::route::{Defaults, Fallback, Mirroring, Routing, Table, TableCell};
 use crate::svc::{Body, Frame, Io, Known, Method, RequestHead, Socket};
 use crate::{config, limits};
 use bytes::Bytes;
@@ -135,13 +141,9 @@ impl Fixture {
         );
         let config = config::parse("test.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).config;
         let own = &config.clusters["c"];
-        let settings = cluster::Settings {
-            protocol: own.protocol,
-            policy: cluster::Policy::RoundRobin,
-            connect_timeout: own.connect_timeout,
-            idle_timeout: own.idle_timeout,
-        };
-        let cluster = Arc::new(Cluster::new("c", settings, None));
+        let mut settings = cluster::Settings::of(own, "");
+        settings.balance.policy = cluster::Policy::RoundRobin;
+        let cluster = Arc::new(Cluster::new("c", settings, None, cluster::Journal::none()));
         let targets: Vec<_> = endpoints
             .iter()
             .map(|(port, _)| Target::new(SocketAddr::from(([127, 0, 0, 1], *port))))
@@ -157,16 +159,17 @@ impl Fixture {
         network.endpoints.borrow_mut().extend(endpoints.iter().copied());
         let settings = Settings::new(&limits::Config::default());
         let rng = Rc::new(RefCell::new(Rng::new(7)));
+        let balancing = Balancing::new(Rc::clone(&rng));
+        let dial = || Rc::clone(&network) as Rc<dyn Dial>;
+        let outlet = Mirrors::new(Rc::new(NoSink)).outlet(dial(), settings.upstream, balancing.clone());
         let stack = http_stack(Parts {
             propagate: Propagate::new(Rng::new(8)),
+            admission: open_admission(),
             normalize: Normalize::new(&settings.path),
             routing: Routing::new(TableCell::new(Arc::new(table)), Rc::clone(&rng)),
-            balancing: Balancing::new(rng),
-            upstream: Upstream::new(
-                Rc::new(Pools::default()),
-                Rc::clone(&network) as Rc<dyn Dial>,
-                settings.upstream,
-            ),
+            mirroring: Mirroring::new(outlet, rng, 65_536),
+            balancing,
+            upstream: Upstream::new(Rc::new(Pools::default()), dial(), settings.upstream),
             retry_body_bytes_max: 65_536,
         });
         Fixture { stack, network, records: Rc::default(), refusal: None }
@@ -410,4 +413,10 @@ async fn every_kind_of_error_says_the_same_in_answer_event_and_metric() {
 fn the_future_of_the_stack_stays_small() {
     let size = std::mem::size_of::<<HttpStack as Service<Exchange>>::Future>();
     assert!(size <= 1024, "{size} bytes");
+}
+
+/// Lets everything in.
+fn open_admission() -> AdmissionCell {
+    let overload = Arc::new(Overload::new(&limits::Overload::default()));
+    AdmissionCell::new(Arc::new(Admission::new("outbound", None, &LoadShed::default(), &overload, None, 0)))
 }

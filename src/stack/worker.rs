@@ -5,6 +5,7 @@
 //! worker that has the fewest: a sidecar has few, long connections, and a hash over ports would leave cores idle.
 
 use super::http::{Parts, http_stack};
+use super::mirror::Mirrors;
 use super::opaque::Carriage;
 use super::settings::Settings;
 use super::site::{Role, Site, Traffic};
@@ -12,13 +13,14 @@ use crate::balance::layer::Balancing;
 use crate::connect::{Pools, TcpDial, Upstream};
 use crate::context::Rng;
 use crate::drain;
-use crate::exchange::Sink;
+use crate::exchange::{NoSink, Sink};
 use crate::limits;
 use crate::pipeline::WorkerSink;
 use crate::pipeline::metrics::connections::ConnectionStats;
 use crate::protocol::normalize::Normalize;
 use crate::protocol::propagate::Propagate;
-use crate::route::{Routing, Table, TableCell};
+use crate::resilience::admission::{Admission, AdmissionCell};
+use crate::route::{Mirroring, Routing, Table, TableCell};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -57,6 +59,8 @@ pub struct Listening {
     pub socket: Arc<TcpListener>,
     /// Its counters.
     pub stats: Arc<ConnectionStats>,
+    /// What it lets in.
+    pub admission: Arc<Admission>,
 }
 
 /// What a worker is made of; moved to its thread.
@@ -175,6 +179,7 @@ struct Worker {
     sink: Rc<dyn Sink>,
     watch: drain::Watch,
     pools: Rc<Pools>,
+    mirrors: Mirrors,
     rng: Rc<RefCell<Rng>>,
     propagate: Propagate,
     open: RefCell<HashMap<String, Open>>,
@@ -185,6 +190,7 @@ struct Worker {
 struct Open {
     site: Rc<RefCell<Rc<Site>>>,
     table: TableCell,
+    admission: AdmissionCell,
     socket: Arc<TcpListener>,
     acceptor: JoinHandle<()>,
 }
@@ -203,6 +209,8 @@ impl Worker {
             sink: Rc::new(seed.sink),
             watch: drain::Watch::new(seed.signal),
             pools: Rc::default(),
+            // Copies are no exchanges of this service: nobody is told of each.
+            mirrors: Mirrors::new(Rc::new(NoSink)),
             rng: Rc::new(RefCell::new(rng)),
             propagate: Propagate::new(ids),
             open: RefCell::default(),
@@ -218,8 +226,11 @@ impl Worker {
                 command = commands.recv() => command,
                 _ = sweep.tick() => {
                     self.pools.sweep(Instant::now());
+                    self.mirrors.sweep(Instant::now());
                     continue;
                 }
+                () = self.pools.attend() => continue,
+                () = self.mirrors.attend() => continue,
             };
             match command {
                 Some(Command::Apply(applied)) => {
@@ -248,7 +259,9 @@ impl Worker {
             let entry = match open.remove(&name) {
                 Some(entry) if Arc::ptr_eq(&entry.socket, &listening.socket) => {
                     entry.table.swap(Arc::clone(&listening.table));
-                    let site = self.site(listening, &settings, applied, entry.table.clone());
+                    entry.admission.swap(Arc::clone(&listening.admission));
+                    let cells = (entry.table.clone(), entry.admission.clone());
+                    let site = self.site(listening, &settings, applied, cells);
                     entry.site.replace(Rc::new(site));
                     entry
                 }
@@ -275,17 +288,24 @@ impl Worker {
         applied: &Arc<Applied>,
     ) -> io::Result<Open> {
         let table = TableCell::new(Arc::clone(&listening.table));
-        let site = self.site(listening, settings, applied, table.clone());
+        let admission = AdmissionCell::new(Arc::clone(&listening.admission));
+        let site = self.site(listening, settings, applied, (table.clone(), admission.clone()));
         let site = Rc::new(RefCell::new(Rc::new(site)));
         let socket = listening.socket.try_clone()?;
         socket.set_nonblocking(true)?;
         let socket = tokio::net::TcpListener::from_std(socket)?;
         let (worker, role) = (Rc::clone(self), listening.role.clone());
         let acceptor = tokio::task::spawn_local(async move { worker.accept(socket, role).await });
-        Ok(Open { site, table, socket: Arc::clone(&listening.socket), acceptor })
+        Ok(Open { site, table, admission, socket: Arc::clone(&listening.socket), acceptor })
     }
 
-    fn site(&self, listening: &Listening, settings: &Settings, applied: &Applied, table: TableCell) -> Site {
+    fn site(
+        &self,
+        listening: &Listening,
+        settings: &Settings,
+        applied: &Applied,
+        (table, admission): (TableCell, AdmissionCell),
+    ) -> Site {
         let keepalive = &applied.limits.tcp_keepalive;
         let dial = TcpDial {
             keepalive_time: keepalive.time,
@@ -293,13 +313,18 @@ impl Worker {
             keepalive_probes: keepalive.probes,
         };
         let upstream = Upstream::new(Rc::clone(&self.pools), Rc::new(dial), settings.upstream);
+        let balancing = Balancing::new(Rc::clone(&self.rng));
+        let outlet = self.mirrors.outlet(Rc::new(dial), settings.upstream, balancing.clone());
+        let retry_body_bytes_max = applied.limits.retry_body_bytes_max;
         let stack = http_stack(Parts {
             propagate: self.propagate.clone(),
+            admission,
             normalize: Normalize::new(&settings.path),
             routing: Routing::new(table, Rc::clone(&self.rng)),
-            balancing: Balancing::new(Rc::clone(&self.rng)),
+            mirroring: Mirroring::new(outlet, Rc::clone(&self.rng), retry_body_bytes_max),
+            balancing,
             upstream: upstream.clone(),
-            retry_body_bytes_max: applied.limits.retry_body_bytes_max,
+            retry_body_bytes_max,
         });
         Site {
             role: listening.role.clone(),

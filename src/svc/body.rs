@@ -125,11 +125,31 @@ impl Body {
         }
     }
 
+    /// All of the content, independent of where it came from; `None` while it is not known in whole. Content that streams
+    /// is, once it was read to its end and [kept](Body::keep).
+    pub fn copy(&self) -> Option<Body> {
+        match &self.0 {
+            Kind::Kept(replay) => replay.copy().map(|copy| Body(Kind::Kept(copy))),
+            Kind::Stream(source) if source.is_end() => Some(Body::empty()),
+            Kind::Stream(_) => None,
+            Kind::Empty | Kind::Full(_) => self.replay(),
+        }
+    }
+
     /// Whether all of it can still be given out; false for kept content that grew too large.
     pub fn is_intact(&self) -> bool {
         match &self.0 {
             Kind::Kept(replay) => replay.is_intact(),
             Kind::Empty | Kind::Full(_) | Kind::Stream(_) => true,
+        }
+    }
+
+    /// Whether all of it is here, and can be given out again and again.
+    pub fn is_whole(&self) -> bool {
+        match &self.0 {
+            Kind::Kept(replay) => replay.is_whole(),
+            Kind::Empty | Kind::Full(_) => true,
+            Kind::Stream(_) => false,
         }
     }
 }

@@ -51,14 +51,16 @@ pub enum Known {
     SecWebsocketAccept,
     SecWebsocketVersion,
     SetCookie,
+    GrpcRetryPushbackMs,
+    XEnvoyExpectedRqTimeoutMs,
 }
 
 impl Known {
     /// How many there are.
-    pub const COUNT: usize = 46;
+    pub const COUNT: usize = 48;
 
     /// Every known field, in the order of the enum.
-    pub const ALL: [Known; 46] = [
+    pub const ALL: [Known; 48] = [
         Known::Host,
         Known::Connection,
         Known::ContentLength,
@@ -105,6 +107,8 @@ impl Known {
         Known::SecWebsocketAccept,
         Known::SecWebsocketVersion,
         Known::SetCookie,
+        Known::GrpcRetryPushbackMs,
+        Known::XEnvoyExpectedRqTimeoutMs,
     ];
 
     /// The name in lower case, as HTTP/2 writes it.
@@ -156,6 +160,8 @@ impl Known {
             Known::SecWebsocketAccept => "sec-websocket-accept",
             Known::SecWebsocketVersion => "sec-websocket-version",
             Known::SetCookie => "set-cookie",
+            Known::GrpcRetryPushbackMs => "grpc-retry-pushback-ms",
+            Known::XEnvoyExpectedRqTimeoutMs => "x-envoy-expected-rq-timeout-ms",
         }
     }
 
@@ -221,6 +227,8 @@ impl Known {
             (19, b'p') => Known::ProxyAuthorization,
             (20, b's') => Known::SecWebsocketAccept,
             (21, b's') => Known::SecWebsocketVersion,
+            (22, b'g') => Known::GrpcRetryPushbackMs,
+            (30, b'x') => Known::XEnvoyExpectedRqTimeoutMs,
             _ => return None,
         };
         is_name(name, candidate.name().as_bytes()).then_some(candidate)

@@ -7,10 +7,12 @@
 pub mod body;
 pub mod buffer;
 pub mod fields;
+pub mod grpc;
 pub mod head;
 pub mod http2;
 pub mod io;
 mod known;
+mod pushback;
 mod replay;
 pub mod timer;
 
@@ -20,4 +22,5 @@ pub use fields::Fields;
 pub use head::{Method, RequestHead, ResponseHead, Scheme, Version};
 pub use io::{Io, Socket, Stream};
 pub use known::Known;
+pub use pushback::Pushback;
 pub use timer::Timer;

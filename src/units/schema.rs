@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{
     CountOrAuto, CountOrNone, DurationOrAuto, DurationOrNone, DurationOrZero, DurationText, ListenText,
-    OneOrMany, SizeOrNone, SizeText,
+    OneOrMany, SizeOrAuto, SizeOrNone, SizeText,
 };
 
 impl JsonSchema for DurationText {
@@ -90,6 +90,20 @@ impl JsonSchema for SizeOrNone {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "integer"], "format": "size_or_none", "minimum": 0, "examples": ["1MiB", "none"] })
+    }
+}
+
+impl JsonSchema for SizeOrAuto {
+    fn schema_name() -> Cow<'static, str> {
+        "SizeOrAuto".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": "size_or_auto", "minimum": 0, "examples": ["512MiB", "auto"] })
     }
 }
 

@@ -10,13 +10,14 @@ const MIB: u64 = 1 << 20;
 const WINDOW_MAX: u64 = (1 << 31) - 1;
 
 /// Key of `limits`, least and most bytes.
-const SIZES: [(&[&str], u64, u64); 11] = [
+const SIZES: [(&[&str], u64, u64); 12] = [
     (&["request_head_bytes_max"], KIB, 16 * MIB),
     (&["request_target_bytes_max"], 64, 16 * MIB),
     (&["response_head_bytes_max"], KIB, 16 * MIB),
     (&["trailers_bytes_max"], 0, 16 * MIB),
     (&["buffer_bytes_max"], 8 * KIB, 64 * MIB),
     (&["retry_body_bytes_max"], 0, 16 * MIB),
+    (&["overload", "memory"], 16 * MIB, 1 << 50),
     (&["http2", "header_list_bytes_max"], KIB, 16 * MIB),
     (&["http2", "stream_window"], 1, WINDOW_MAX),
     (&["http2", "connection_window"], 64 * KIB - 1, WINDOW_MAX), // a window cannot start smaller (RFC 9113 §6.9.2)

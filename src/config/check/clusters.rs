@@ -1,7 +1,9 @@
-//! `clusters`: where endpoints come from, and keys that belong together.
+//! `clusters`: where endpoints come from, their priorities, and keys that belong together.
 
-use super::{Check, is_empty};
+use super::cluster::Cluster;
+use super::{Check, is_empty, timeout};
 use crate::config::node::{Entry, Node, Value, excerpt};
+use crate::units::duration_text;
 
 /// Longest name of a cluster: that of a host, which names it.
 const NAME_BYTES_MAX: usize = 253;
@@ -30,17 +32,20 @@ impl<'a> Check<'a, '_> {
         self.endpoints(&entry.value);
         self.dns(&entry.value);
         self.client_tls(&entry.value);
+        self.connect_timeout(&entry.value);
+        let cluster = Cluster::new(&entry.key, entry.key_span, &entry.value, self);
+        self.priorities(&cluster);
+        self.balance(&cluster);
+        self.health(&cluster);
+        self.outlier_detection(&cluster);
+        self.circuit_breaker(&cluster);
+        self.retry_budget(&cluster);
     }
 
     fn source(&mut self, entry: &Entry) {
         let cluster = &entry.value;
         let name = excerpt(&entry.key);
         match (cluster.entry("endpoints"), cluster.entry("discovery")) {
-            (Some(_), Some(discovery)) => self.error(
-                discovery.key_span,
-                format!("cluster `{name}` has both `endpoints` and `discovery`"),
-                "keep the one that is meant",
-            ),
             (None, None) => self.error(
                 entry.key_span,
                 format!("cluster `{name}` has neither `endpoints` nor `discovery`"),
@@ -56,7 +61,8 @@ impl<'a> Check<'a, '_> {
                     );
                 }
             }
-            (None, Some(_)) => {}
+            // Both are used; an empty list adds nothing.
+            (_, Some(_)) => {}
         }
     }
 
@@ -74,6 +80,33 @@ impl<'a> Check<'a, '_> {
                     format!("it is already on line {line}: use `weight` for a larger share"),
                 );
             }
+        }
+    }
+
+    /// A level without endpoints between two that have some.
+    fn priorities(&mut self, cluster: &Cluster<'a>) {
+        let Some(endpoints) = cluster.endpoints().filter(|_| !cluster.has_discovery()) else { return };
+        let mut levels: Vec<u32> = endpoints.iter().map(|(_, endpoint)| endpoint.priority).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        let gap = levels.iter().zip(0..).find(|(level, wanted)| *level != wanted);
+        let Some((level, wanted)) = gap else { return };
+        let place = endpoints.iter().find(|(_, endpoint)| endpoint.priority == *level);
+        let span = place.map_or(cluster.span, |(node, _)| node.get("priority").unwrap_or(node).span);
+        let message = format!("no endpoint of cluster `{}` has priority {wanted}", cluster.name);
+        self.warning(span, message, format!("number them without gaps: write {wanted}"));
+    }
+
+    fn connect_timeout(&mut self, cluster: &Node) {
+        let Some(node) = cluster.get("connect_timeout") else { return };
+        if let (Some(Some(connect)), Some(Some(whole))) = (timeout(Some(node)), self.default_timeout())
+            && connect >= whole
+        {
+            let whole = duration_text(whole);
+            let message = format!(
+                "connecting may take as long as the whole request (`limits.request_timeout`: {whole})"
+            );
+            self.warning(node.span, message, "write `1s`: another endpoint is tried then");
         }
     }
 

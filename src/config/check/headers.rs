@@ -48,7 +48,7 @@ impl<'a> Check<'a, '_> {
         }
     }
 
-    fn header_name(&mut self, name: &str, span: Span) {
+    pub(super) fn header_name(&mut self, name: &str, span: Span) {
         if name.starts_with(':') || http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             let message = format!("`{}` is not the name of a header field", excerpt(name));
             self.error(span, message, "a name has letters, digits and `-`, as in `x-account-id`");

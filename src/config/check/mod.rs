@@ -1,30 +1,46 @@
 //! What a schema cannot say: names that must exist, keys that need or exclude each other, numbers that contradict.
 //!
 //! The checks read the tree, not the typed configuration, so that one wrong key does not hide the problems elsewhere;
-//! a value that the schema refused already is passed over here.
+//! a value that the schema refused already is passed over here. Where the numbers of one section are weighed against
+//! each other, that section is read with its defaults, or passed over whole.
+//!
+//! What cannot work is an error; what works, but hardly as it was meant, is a warning. What is written with its default
+//! value never is: `--print-config` writes every key, and its file passes without a word.
 
+mod admission;
+mod balance;
 mod bounds;
+mod breaker;
+mod cluster;
 mod clusters;
 mod files;
 mod headers;
+mod health;
 mod listeners;
+mod outlier;
+mod quota;
 mod reach;
+mod retry;
 mod routes;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use super::diagnostics::{Diagnostic, HELPED_MAX};
 use super::nearest::{listed, nearest};
 use super::node::{Node, Span, Value, excerpt};
+use super::read;
 use crate::units;
 
 /// Checks a whole tree; `base` is the directory of relative paths, absent where no file is to be looked at.
 pub fn check(root: &Node, base: Option<&Path>, problems: &mut Vec<Diagnostic>) {
-    let mut check = Check { root, problems };
+    let refused = problems.iter().filter_map(|problem| problem.span).collect();
+    let mut check = Check { root, problems, refused };
     check.service();
     check.bounds();
     check.listeners();
+    check.admission();
     check.clusters();
     check.routes("inbound");
     check.routes("outbound");
@@ -38,6 +54,8 @@ pub fn check(root: &Node, base: Option<&Path>, problems: &mut Vec<Diagnostic>) {
 struct Check<'a, 'p> {
     root: &'a Node,
     problems: &'p mut Vec<Diagnostic>,
+    /// Where the schema found something.
+    refused: HashSet<Span>,
 }
 
 impl<'a> Check<'a, '_> {
@@ -47,6 +65,24 @@ impl<'a> Check<'a, '_> {
 
     fn warning(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Diagnostic::warning(message).at(span).help(help));
+    }
+
+    /// A section with its defaults; `None` where it is not valid, which the schema said already.
+    fn read<T: serde::de::DeserializeOwned>(&self, node: &Node) -> Option<T> {
+        if self.is_refused(node) { None } else { read::from_node(node).ok() }
+    }
+
+    /// Whether the schema found something in a value of this section.
+    fn is_refused(&self, node: &Node) -> bool {
+        !self.refused.is_empty()
+            && (self.refused.contains(&node.span)
+                || node.items().iter().any(|item| self.is_refused(item))
+                || node.entries().iter().any(|entry| self.is_refused(&entry.value)))
+    }
+
+    /// `service.zone`, if it is known.
+    fn zone(&self) -> Option<&'a str> {
+        self.root.at(&["service", "zone"]).and_then(Node::text).filter(|zone| !zone.is_empty())
     }
 
     fn service(&mut self) {
@@ -120,4 +156,14 @@ fn size(node: &Node) -> Option<u64> {
         Value::Text(text) => units::parse_size(text).ok(),
         _ => node.integer().and_then(|bytes| u64::try_from(bytes).ok()),
     }
+}
+
+/// A number of things, in the type of most limits.
+fn count_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// `1 endpoint`, `3 endpoints`.
+fn endpoints_text(count: usize) -> String {
+    if count == 1 { "1 endpoint".into() } else { format!("{count} endpoints") }
 }

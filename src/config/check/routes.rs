@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Check, is_empty, timeout, written};
+use super::{Check, is_empty, written};
 use crate::config::nearest::listed;
 use crate::config::node::{Node, Span, Value, excerpt};
-use crate::limits;
 
 /// What a route may do; it does one of them.
 pub(super) const ACTIONS: [&str; 4] = ["cluster", "split", "redirect", "respond"];
+/// What only a route with an upstream can have.
+const WITH_UPSTREAM: [&str; 6] = ["timeout", "retry", "hedge", "circuit_breaker", "mirror", "rewrite"];
 /// Methods with a meaning (RFC 9110 §9.3, RFC 5789); others are allowed as they are.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
 
@@ -33,7 +34,12 @@ impl<'a> Check<'a, '_> {
             self.redirect(route);
             self.rewrite(route);
             self.times(route);
-            self.retry(route);
+            self.ignored_deadline(route);
+            self.retry(route, direction);
+            self.hedge(route);
+            self.route_breaker(route);
+            self.rate_limits(route);
+            self.mirror(route);
             self.methods(route);
             self.header_edits(route);
         }
@@ -59,14 +65,14 @@ impl<'a> Check<'a, '_> {
         }
         let answers = actions.iter().find(|(name, _)| matches!(*name, "redirect" | "respond"));
         if let Some((action, _)) = answers.filter(|_| actions.len() == 1) {
-            for (name, span) in written(route, &["timeout", "retry", "rewrite"]) {
+            for (name, span) in written(route, &WITH_UPSTREAM) {
                 let message = format!("`{name}` has no effect: `{action}` asks no upstream");
                 self.warning(span, message, format!("remove `{name}`"));
             }
         }
     }
 
-    fn not_tcp(&mut self, cluster: &Node) {
+    pub(super) fn not_tcp(&mut self, cluster: &Node) {
         let Some(name) = cluster.text() else { return };
         let protocol = self.root.at(&["clusters", name, "protocol"]);
         if protocol.and_then(Node::text) == Some("tcp") {
@@ -142,44 +148,6 @@ impl<'a> Check<'a, '_> {
         if route.at(&["match", "path", "prefix"]).is_none() {
             let message = "`prefix` takes the place of a matched prefix, and this route matches none";
             self.error(prefix.key_span, message, "add `match: { path: { prefix: … } }`, or use `path`");
-        }
-    }
-
-    fn times(&mut self, route: &Node) {
-        let Some(per_try) = route.at(&["timeout", "per_try"]) else { return };
-        let (own, limit) = (route.at(&["timeout", "request"]), self.root.at(&["limits", "request_timeout"]));
-        let (whole, name) = match (timeout(own), timeout(limit)) {
-            (Some(whole), _) => (whole, "timeout.request"),
-            (None, _) if own.is_some() => return,
-            (None, Some(whole)) => (whole, "limits.request_timeout"),
-            (None, None) => (limits::Config::default().request_timeout, "limits.request_timeout"),
-        };
-        let (Some(Some(one)), Some(whole)) = (timeout(Some(per_try)), whole) else { return };
-        if one > whole {
-            let whole = crate::units::duration_text(whole);
-            let message = format!("one try may take longer than the whole request (`{name}`: {whole})");
-            self.error(per_try.span, message, format!("write at most `{whole}`"));
-        }
-    }
-
-    fn retry(&mut self, route: &Node) {
-        let Some(entry) = route.entry("retry") else { return };
-        if !matches!(entry.value.value, Value::Map(_) | Value::Null) {
-            return;
-        }
-        match entry.value.get("limit") {
-            None => self.warning(entry.key_span, "`retry` has no `limit`: it is 2", "add `limit: 2`"),
-            Some(limit) if limit.integer() == Some(0) => {}
-            Some(_) => {
-                let empty = entry.value.get("on").filter(|on| is_empty(on));
-                if let Some(on) = empty {
-                    self.warning(
-                        on.span,
-                        "no failure is retried",
-                        "write `limit: 0`, or name failures in `on`",
-                    );
-                }
-            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::units::{duration_text, parse_duration, parse_size, size_text};
 
 const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy-config/full.yaml"));
 const LICENSES: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy-config/licenses.yaml"));
+const RESILIENCE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/proxy-config/resilience.yaml"));
 /// What breaks YAML, and what breaks our own types.
 const PIECES: [&str; 30] = [
     ":",
@@ -93,6 +94,11 @@ proptest! {
     #[test]
     fn mutations_of_routes(changes in changes()) {
         survive(&mutated(LICENSES, &changes));
+    }
+
+    #[test]
+    fn mutations_of_resilience(changes in changes()) {
+        survive(&mutated(RESILIENCE, &changes));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 mod content;
 mod upload;
 
+use super::held::Held;
+use super::slot::{self, Slot};
 use crate::error::{Error, Kind, Replay, Result};
 use crate::exchange::{Ctx, Exchange, Response, Tunnel};
 use crate::http1::chunked::{self, Decoder};
@@ -21,9 +23,10 @@ use bytes::{Buf, Bytes};
 use content::{Content as Answering, State, settle};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use upload::Upload;
+
+pub use super::slot::Open;
 
 /// Bounds of the upstream's side of an exchange.
 #[derive(Clone, Copy, Debug)]
@@ -47,24 +50,7 @@ pub struct Connection {
     /// Whether it carried an exchange before.
     pub is_reused: bool,
     /// Counted as open for as long as this lives.
-    _open: Open,
-}
-
-/// Counts an open connection of an endpoint.
-pub struct Open(Arc<crate::cluster::EndpointStats>);
-
-impl Open {
-    /// Counts one more.
-    pub fn new(stats: &Arc<crate::cluster::EndpointStats>) -> Open {
-        stats.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Open(Arc::clone(stats))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
+    open: Open,
 }
 
 /// Where a connection goes when it can carry another exchange.
@@ -76,13 +62,17 @@ pub trait Home {
 impl Connection {
     /// A connection that was just made.
     pub fn new(io: Io, open: Open) -> Connection {
-        Connection {
-            io,
-            input: Input::new(Bytes::new()),
-            output: Output::default(),
-            is_reused: false,
-            _open: open,
-        }
+        Connection { io, input: Input::new(Bytes::new()), output: Output::default(), is_reused: false, open }
+    }
+
+    /// Whether others who wait for its place may have it.
+    pub(super) fn had_its_turn(&self) -> bool {
+        slot::had_its_turn(self.open.since())
+    }
+
+    /// Closes it; its place is for another in its stead.
+    pub(super) fn into_slot(self) -> Slot {
+        self.open.into_slot()
     }
 
     /// Whether an idle connection is still usable: open, and the upstream said nothing out of turn.
@@ -253,7 +243,9 @@ fn respond(
     let head = Box::new(head);
     if head.status == 101 {
         let ahead = connection.input.bytes.split().freeze();
-        return Response { head, body: Body::empty(), tunnel: Some(Tunnel::new(connection.io, ahead)) };
+        let Connection { io, open, .. } = connection;
+        let tunnel = Tunnel { io: Box::new(Held::new(io, open)), ahead };
+        return Response { head, body: Body::empty(), tunnel: Some(tunnel) };
     }
     let input = &mut connection.input.bytes;
     let whole = match framing {

@@ -10,6 +10,7 @@ mod address;
 mod json;
 mod keys;
 mod names;
+mod notes;
 mod timestamp;
 
 use super::Service;
@@ -359,6 +360,9 @@ fn decisions(record: &Record, out: &mut Vec<u8>) {
     }
     if record.is_tunnel {
         out.extend_from_slice(br#","sidelight.tunnel":true"#);
+    }
+    if let Some(notes) = &record.notes {
+        notes::write(notes, out);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod histogram;
 pub mod process;
 pub mod registry;
 mod render;
+mod resilience;
 mod text;
 
 pub use connections::{Connected, ConnectionStats, Detected};

@@ -11,11 +11,12 @@ use crate::cluster::Cluster;
 use crate::error::Kind;
 use crate::exchange::Direction;
 use crate::pipeline::{Accounts, Service};
+use crate::quota::Limits;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Combinations of labels that have series of their own.
@@ -34,6 +35,7 @@ pub struct Registry {
     pub(super) overflow: AtomicU64,
     pub(super) connections: Mutex<Vec<Arc<ConnectionStats>>>,
     pub(super) clusters: ArcSwap<Vec<Arc<Cluster>>>,
+    pub(super) limits: OnceLock<Arc<Limits>>,
     pub(super) config: Mutex<ConfigState>,
     pub(super) accounts: Accounts,
 }
@@ -83,6 +85,7 @@ impl Registry {
             overflow: AtomicU64::new(0),
             connections: Mutex::default(),
             clusters: ArcSwap::default(),
+            limits: OnceLock::new(),
             config: Mutex::default(),
             accounts,
         }

@@ -27,6 +27,7 @@ impl Registry {
         self.render_causes(&mut page);
         self.render_connections(&mut page);
         self.render_clusters(&mut page);
+        self.render_resilience(&mut page);
         self.render_pipeline(&mut page);
         self.render_config(&mut page);
         self.render_process(&mut page);

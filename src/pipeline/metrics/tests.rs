@@ -1,7 +1,7 @@
 //! A scrape, read by a parser of its own and held to the formats' rules.
 
 use super::*;
-use crate::cluster::{Cluster, Settings, Target};
+use crate::cluster::{Cluster, Target};
 use crate::error::Kind;
 use crate::exchange::{Direction, Record};
 use crate::pipeline::{Accounts, Service};
@@ -217,13 +217,7 @@ fn connections_clusters_and_configuration_are_there() {
     let open = stats.accept();
     open.detected(Detected::Http2);
     registry.connections("inbound").refuse();
-    let settings = Settings {
-        protocol: crate::cluster::Protocol::Auto,
-        policy: crate::cluster::Policy::PeakEwma,
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(4),
-    };
-    let cluster = Arc::new(Cluster::new("payments", settings, None));
+    let cluster = Arc::new(Cluster::plain("payments", &crate::cluster::Config::default()));
     cluster.update(&[Target::new("127.0.0.1:1".parse().unwrap())]);
     cluster.mark_stale("SERVFAIL");
     registry.config_applied("r1", vec![cluster]);

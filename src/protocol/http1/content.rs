@@ -2,7 +2,7 @@
 
 use super::finish::Shared;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::Recorder;
+use crate::exchange::{Ctx, Recorder, WeakCtx};
 use crate::http1::Framing;
 use crate::http1::chunked::{self, Decoder, Step};
 use crate::svc::{Frame, Source, Timer};
@@ -46,6 +46,8 @@ pub(super) struct Content(Rc<RefCell<Inner>>);
 struct Inner {
     shared: Rc<RefCell<Shared>>,
     recorder: Recorder,
+    /// Weak, because the exchange may hold this content, for another attempt.
+    ctx: WeakCtx,
     progress: Progress,
     state: State,
     limits: Limits,
@@ -57,7 +59,7 @@ struct Inner {
 impl Content {
     pub(super) fn new(
         shared: Rc<RefCell<Shared>>,
-        recorder: Recorder,
+        ctx: &Ctx,
         framing: Framing,
         limits: Limits,
     ) -> Content {
@@ -67,7 +69,8 @@ impl Content {
         };
         Content(Rc::new(RefCell::new(Inner {
             shared,
-            recorder,
+            recorder: ctx.recorder.clone(),
+            ctx: ctx.downgrade(),
             progress: Progress::Open,
             state,
             limits,
@@ -136,7 +139,7 @@ impl Inner {
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
-        let Some(timeout) = self.limits.stall_timeout else { return Poll::Pending };
+        let Some(timeout) = self.ctx.idle_timeout(self.limits.stall_timeout) else { return Poll::Pending };
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
         match self.timer.poll(cx, deadline) {
             Poll::Ready(()) => self.fail(Kind::RequestBodyTimeout.into()),

@@ -163,15 +163,15 @@ where
         self.served += 1;
         let (recorder, guard) = Recorder::start(&self.sink, &self.connection, started);
         recorder.edit().note_request(&head);
+        let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
         let content = match framing {
             Framing::None | Framing::Length(0) => None,
             framing => {
                 let shared = Rc::clone(&self.shared);
-                Some(Content::new(shared, recorder.clone(), framing, self.content_limits()))
+                Some(Content::new(shared, &ctx, framing, self.content_limits()))
             }
         };
         let body = content.clone().map_or_else(Body::empty, Body::stream);
-        let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
         let serving = Serving {
             ctx: ctx.clone(),
             method: head.method,
@@ -299,7 +299,7 @@ where
 
     /// Whether another request may follow on this connection.
     fn may_continue(&self, serving: &Serving) -> bool {
-        if self.place.is_draining() || self.settings.requests_max.is_some_and(|max| self.served >= max) {
+        if self.place.is_closing() || self.settings.requests_max.is_some_and(|max| self.served >= max) {
             return false;
         }
         match &serving.content {
@@ -341,7 +341,8 @@ where
                 }
                 Poll::Pending => {}
             }
-            return writing.poll_stall(&mut self.timer, self.settings.body_timeout, is_waiting, cx);
+            let timeout = serving.ctx.idle_timeout(self.settings.body_timeout);
+            return writing.poll_stall(&mut self.timer, timeout, is_waiting, cx);
         }
     }
 
@@ -377,7 +378,8 @@ where
         let ahead = self.shared.borrow_mut().input.bytes.split().freeze();
         let mut client = Client(&self.shared);
         let mut upstream = tunnel.io;
-        let silence = Silence { both: self.settings.tunnel_idle_timeout, half_closed: Some(TUNNEL_LINGER) };
+        let idle_timeout = serving.ctx.idle_timeout(self.settings.tunnel_idle_timeout);
+        let silence = Silence { both: idle_timeout, half_closed: Some(TUNNEL_LINGER) };
         let moved = splice::run(&mut client, ahead, &mut upstream, tunnel.ahead, silence).await;
         moved.record(&serving.ctx.recorder);
         if moved.error.is_none() {

@@ -108,7 +108,7 @@ where
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !is_ending && place.is_draining() {
+        if !is_ending && place.is_closing() {
             is_ending = true;
             idle_until = None;
             connection.as_mut().graceful_shutdown();

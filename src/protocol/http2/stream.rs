@@ -3,7 +3,9 @@
 use super::Settings;
 use super::task::{Sending, Tasks};
 use crate::error::{Error, Kind};
-use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel};
+use crate::exchange::{
+    Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel, WeakCtx,
+};
 use crate::http1::chunked::is_allowed_trailer;
 use crate::protocol::respond;
 use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};
@@ -89,9 +91,9 @@ where
             head.fields.remove(Known::Expect);
         }
         let method = head.method;
-        let body = if is_connect { Body::empty() } else { content(incoming, &recorder, &self.settings) };
         let sending = self.tasks.watch(recorder.clone());
         let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
+        let body = if is_connect { Body::empty() } else { content(incoming, &ctx, &self.settings) };
         ctx.refused.replace(refused);
         let call = self.stack.borrow_mut().call(Exchange { head: Box::new(head), body, ctx: ctx.clone() });
         let settings = Rc::clone(&self.settings);
@@ -163,7 +165,8 @@ fn answer(
     if let (Some(tunnel), Some(upgrade)) = (tunnel, upgrade) {
         head.status = 200;
         head.fields.remove(Known::SecWebsocketAccept);
-        tokio::task::spawn_local(run_tunnel(upgrade, tunnel, settings.tunnel_idle_timeout, served));
+        let idle_timeout = served.ctx.idle_timeout(settings.tunnel_idle_timeout);
+        tokio::task::spawn_local(run_tunnel(upgrade, tunnel, idle_timeout, served));
         return http2::response_to(&head, Answer::empty());
     }
     {
@@ -176,7 +179,8 @@ fn answer(
     if let Some(length) = body.length().filter(|_| !is_bodiless && !head.fields.has(Known::ContentLength)) {
         head.fields.set(Known::ContentLength, length.to_string().as_bytes());
     }
-    let stall_timeout = settings.body_timeout;
+    let stall_timeout = served.ctx.idle_timeout(settings.body_timeout);
+    served.sending.limit(stall_timeout);
     http2::response_to(&head, Answer::new(body, served, stall_timeout))
 }
 
@@ -305,14 +309,15 @@ impl http_body::Body for Answer {
     }
 }
 
-fn content(incoming: Incoming, recorder: &Recorder, settings: &Settings) -> Body {
+fn content(incoming: Incoming, ctx: &Ctx, settings: &Settings) -> Body {
     use hyper::body::Body as _;
     if incoming.is_end_stream() {
         return Body::empty();
     }
     Body::stream(Content {
         incoming,
-        recorder: recorder.clone(),
+        recorder: ctx.recorder.clone(),
+        ctx: ctx.downgrade(),
         body_bytes_max: settings.body_bytes_max,
         stall_timeout: settings.body_timeout,
         total_bytes: 0,
@@ -325,6 +330,8 @@ fn content(incoming: Incoming, recorder: &Recorder, settings: &Settings) -> Body
 struct Content {
     incoming: Incoming,
     recorder: Recorder,
+    /// Weak, because the exchange may hold this content, for another attempt.
+    ctx: WeakCtx,
     body_bytes_max: Option<u64>,
     stall_timeout: Option<Duration>,
     total_bytes: u64,
@@ -338,7 +345,7 @@ impl Source for Content {
         let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let Some(timeout) = self.stall_timeout else { return Poll::Pending };
+                let Some(timeout) = self.ctx.idle_timeout(self.stall_timeout) else { return Poll::Pending };
                 let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
                 ready!(self.timer.poll(cx, deadline));
                 return Poll::Ready(Some(Err(Kind::RequestBodyTimeout.into())));

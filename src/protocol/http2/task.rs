@@ -20,12 +20,19 @@ pub(super) struct Sending {
     recorder: Recorder,
     /// When content was last handed to hyper; `None` before the answer and when all of it was.
     moved: Cell<Option<Instant>>,
+    /// How long nothing may move; known once the exchange is routed.
+    timeout: Cell<Option<Duration>>,
 }
 
 impl Sending {
     /// A piece of content was handed over, and more is to come.
     pub(super) fn moved(&self) {
         self.moved.set(Some(Instant::now()));
+    }
+
+    /// Nothing may move for so long.
+    pub(super) fn limit(&self, timeout: Option<Duration>) {
+        self.timeout.set(timeout);
     }
 
     /// There is nothing more to hand over.
@@ -50,7 +57,7 @@ impl Tasks {
 
     /// What the next task watches.
     pub(super) fn watch(&self, recorder: Recorder) -> Rc<Sending> {
-        let sending = Rc::new(Sending { recorder, moved: Cell::new(None) });
+        let sending = Rc::new(Sending { recorder, moved: Cell::new(None), timeout: Cell::new(self.timeout) });
         self.next.replace(Some(Rc::clone(&sending)));
         sending
     }
@@ -58,15 +65,14 @@ impl Tasks {
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
-        let (sending, timeout) = (self.next.take(), self.timeout);
-        tokio::task::spawn_local(Watched { future, sending, timeout, timer: Timer::new() });
+        let sending = self.next.take();
+        tokio::task::spawn_local(Watched { future, sending, timer: Timer::new() });
     }
 }
 
 struct Watched<F> {
     future: F,
     sending: Option<Rc<Sending>>,
-    timeout: Option<Duration>,
     timer: Timer,
 }
 
@@ -81,7 +87,8 @@ impl<F: Future> Future for Watched<F> {
         if unsafe { Pin::new_unchecked(&mut this.future) }.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let (Some(sending), Some(timeout)) = (&this.sending, this.timeout) else { return Poll::Pending };
+        let Some(sending) = &this.sending else { return Poll::Pending };
+        let Some(timeout) = sending.timeout.get() else { return Poll::Pending };
         let Some(moved) = sending.moved.get() else { return Poll::Pending };
         if this.timer.poll(cx, moved + timeout).is_pending() {
             return Poll::Pending;

@@ -10,11 +10,7 @@ use std::sync::Arc;
 
 impl Compiler<'_> {
     /// What the route does; `app` is where an inbound route without an action goes.
-    pub(in crate::route) fn action(
-        &mut self,
-        clusters: &dyn Fn(&str) -> Option<Arc<Cluster>>,
-        app: Option<&Arc<Cluster>>,
-    ) -> Option<Configured> {
+    pub(in crate::route) fn action(&mut self, app: Option<&Arc<Cluster>>) -> Option<Configured> {
         let route = self.route;
         let written = [
             route.cluster.is_some(),
@@ -29,9 +25,9 @@ impl Compiler<'_> {
             self.problem("`sticky` is for `split`");
         }
         if let Some(name) = &route.cluster {
-            self.cluster(name, clusters).map(Configured::Cluster)
+            self.cluster(name).map(Configured::Cluster)
         } else if !route.split.is_empty() {
-            self.split(clusters).map(Configured::Split)
+            self.split().map(Configured::Split)
         } else if let Some(redirect) = &route.redirect {
             Some(Configured::Redirect(self.redirect(redirect)))
         } else if let Some(respond) = &route.respond {
@@ -44,23 +40,19 @@ impl Compiler<'_> {
         }
     }
 
-    fn cluster(
-        &mut self,
-        name: &str,
-        clusters: &dyn Fn(&str) -> Option<Arc<Cluster>>,
-    ) -> Option<Arc<Cluster>> {
-        let cluster = clusters(name);
+    fn cluster(&mut self, name: &str) -> Option<Arc<Cluster>> {
+        let cluster = (self.clusters)(name);
         if cluster.is_none() {
             self.problem(format!("there is no cluster `{name}`"));
         }
         cluster
     }
 
-    fn split(&mut self, clusters: &dyn Fn(&str) -> Option<Arc<Cluster>>) -> Option<Split> {
+    fn split(&mut self) -> Option<Split> {
         let mut arms = Vec::new();
         let mut total = 0u64;
         for part in &self.route.split {
-            let cluster = self.cluster(&part.cluster, clusters);
+            let cluster = self.cluster(&part.cluster);
             total += u64::from(part.weight);
             if let Some(cluster) = cluster.filter(|_| part.weight > 0) {
                 arms.push((total, cluster));

@@ -5,7 +5,10 @@
 
 mod action;
 mod edit;
+mod limit;
 mod matching;
+mod mirror;
+mod retry;
 
 use std::time::Duration;
 
@@ -14,7 +17,10 @@ use serde::{Deserialize, Serialize};
 
 pub use action::{Redirect, RedirectScheme, Respond, Sticky, Weighted};
 pub use edit::{Edits, HeaderEdits, RegexRewrite, Rewrite};
+pub use limit::{LimitKey, Quota, RateLimit, RouteBreaker};
 pub use matching::{ContextMatch, Match, PathMatch, RequestType, StringMatch};
+pub use mirror::Mirror;
+pub use retry::{Backoff, Hedge, HedgeAfter, Retry, RetryOn};
 
 use crate::units::Timeout;
 
@@ -49,6 +55,18 @@ pub struct Route {
     /// When to try again; absent: 2 times, only where nothing was sent or the upstream refused the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Sends a second request when the first takes longer than most; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+    /// Caps for this route, beside those of its cluster.
+    #[serde(skip_serializing_if = "RouteBreaker::is_default")]
+    pub circuit_breaker: RouteBreaker,
+    /// Rate limits; a request must pass all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limit: Vec<RateLimit>,
+    /// Sends a copy to another cluster, whose answers nobody waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// Changes of the path and host that the upstream sees.
     #[serde(skip_serializing_if = "Rewrite::is_default")]
     pub rewrite: Rewrite,
@@ -67,6 +85,26 @@ pub struct Timeouts {
     /// One attempt, up to the response's head; absent: bounded by `request` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try: Option<Timeout>,
+    /// A body or stream, in either direction, that moves no byte for so long is cut; absent: `limits.body_timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Timeout>,
+    /// The whole exchange, to the last byte of its content; absent: not bounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Timeout>,
+    /// What the caller's own deadline does (`grpc-timeout`, `x-envoy-expected-rq-timeout-ms`, or that of the inbound
+    /// request which this one serves).
+    pub deadline: Deadline,
+}
+
+/// What a caller's deadline does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// It bounds the exchange, where it is earlier than the route's timeout, and is passed on, less what has passed.
+    #[default]
+    Honour,
+    /// Nothing; the fields are passed on as they came.
+    Ignore,
 }
 
 impl Timeouts {
@@ -79,35 +117,4 @@ impl Timeouts {
     pub fn request_or(&self, limit: Option<Duration>) -> Option<Duration> {
         self.request.map_or(limit, Timeout::duration)
     }
-}
-
-/// `retry` of a route. What may have reached the upstream is tried again only for idempotent methods.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// Further attempts after the first; 0: none.
-    #[schemars(range(max = 10))]
-    pub limit: u32,
-    /// Which failures.
-    pub on: Vec<RetryOn>,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Retry { limit: 2, on: vec![RetryOn::ConnectFailure, RetryOn::RefusedStream] }
-    }
-}
-
-/// A failure that may be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RetryOn {
-    /// No connection: nothing was sent.
-    ConnectFailure,
-    /// The upstream refused the stream (REFUSED_STREAM, GOAWAY) or closed an idle connection: nothing was processed.
-    RefusedStream,
-    /// The connection broke before a response; idempotent methods only.
-    Reset,
-    /// 502, 503 or 504 from the upstream, or its per-try timeout; idempotent methods only.
-    GatewayError,
 }

@@ -98,9 +98,12 @@ fn an_explanation_says_why_each_route_did_not_match() {
          yes  split\n\
          cluster    x (at random, there is no license of x 9 : y 1)\n\
          endpoints  127.0.0.1:8080\n\
+         balance    peak_ewma\n\
+         caps       connections 0 of 1024, pending 0 of 1024, requests 0 of 1024\n\
          timeout    15s\n\
          per try    2s\n\
-         retries    2 on connect_failure, refused_stream\n"
+         retries    2 on connect_failure, refused_stream\n\
+         backoff    25ms, at most 250ms\n"
     );
     let json = serde_json::to_value(&explanation).unwrap();
     assert_eq!(json["considered"][4]["wanted"], "`a1` or `a2`");

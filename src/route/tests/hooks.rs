@@ -3,7 +3,7 @@
 use super::*;
 use crate::context::Rng;
 use crate::error::{Error, Kind};
-use crate::exchange::{Connection, Ctx, Exchange, Hook, NoSink, Recorder, Response, Sink};
+use crate::exchange::{Answer, Connection, Ctx, Exchange, Hook, NoSink, Recorder, Response, Sink};
 use crate::svc::{Body, Known, ResponseHead};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -102,6 +102,55 @@ fn redirections_and_direct_answers_come_from_the_proxy() {
     assert_eq!((response.head.status, response.body.length()), (503, Some(6)));
     let names: Vec<&[u8]> = response.head.fields.iter().map(|(name, _, _)| name).collect();
     assert_eq!(names, [&b"retry-after"[..], b"content-type", b"x-a"]);
+}
+
+/// Refuses what comes to the route `closed`, and marks answers.
+#[derive(Clone)]
+struct Gate;
+
+impl Hook for Gate {
+    fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>, Error> {
+        let policy = exchange.ctx.policy();
+        assert!(exchange.ctx.recorder.edit().route.is_some(), "the decision is known");
+        if &*policy.unwrap().name == "closed" { Err(Kind::RateLimited.into()) } else { Ok(None) }
+    }
+
+    fn after(&self, _: &Ctx, answer: &mut Answer) {
+        if let Ok(response) = answer {
+            response.head.fields.push(b"x-gate", b"1");
+        }
+    }
+}
+
+#[test]
+fn a_gate_stands_before_whatever_a_route_does() {
+    for (action, status) in [
+        (json!({ "cluster": "c" }), None),
+        (json!({ "redirect": { "host": "h" } }), Some(301)),
+        (json!({ "respond": {} }), Some(200)),
+    ] {
+        let list = |name: &str| {
+            let mut route = action.clone();
+            route["name"] = name.into();
+            json!([{ "match": { "path": { "exact": "/none" } }, "cluster": "c" }, route])
+        };
+        let mut closed = exchange("GET /");
+        let error = routing(table(list("closed"))).behind(Gate).before(&mut closed).err().unwrap();
+        assert_eq!(
+            (error.kind(), closed.ctx.recorder.edit().route.as_deref()),
+            (Kind::RateLimited, Some("closed"))
+        );
+        let mut open = exchange("GET /");
+        let hook = routing(table(list("open"))).behind(Gate);
+        let own = hook.before(&mut open).unwrap();
+        assert_eq!(own.as_ref().map(|response| response.head.status), status);
+        let mut answer = Ok(own.unwrap_or_else(|| Response::new(ResponseHead::new(204), Body::empty())));
+        hook.after(&open.ctx, &mut answer);
+        assert!(answer.unwrap().head.fields.named(b"x-gate").next().is_some());
+    }
+    let mut lost = exchange("GET /");
+    let error = routing(table(json!([]))).behind(Gate).before(&mut lost).err().unwrap();
+    assert_eq!(error.kind(), Kind::RouteNotFound, "what has no route is not asked about");
 }
 
 #[test]

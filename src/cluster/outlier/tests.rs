@@ -1,0 +1,465 @@
+use super::*;
+use crate::cluster::{Config, Journal, Picked, Settings, Target};
+use crate::error::Kind;
+use tokio::sync::mpsc::Receiver;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// A cluster, its journal, and a clock.
+struct World {
+    cluster: Cluster,
+    changes: Receiver<Change>,
+    now_ns: u64,
+}
+
+fn world(endpoints: u16, edit: impl FnOnce(&mut OutlierDetection)) -> World {
+    let mut config = Config::default();
+    edit(&mut config.outlier_detection);
+    let (journal, changes) = Journal::new();
+    let cluster = Cluster::new("c", Settings::of(&config, ""), None, journal);
+    let world = World { cluster, changes, now_ns: SECOND_NS };
+    world.update(1..=endpoints);
+    world
+}
+
+impl World {
+    fn update(&self, ports: impl Iterator<Item = u16>) {
+        let targets: Vec<Target> = ports.map(|port| Target::new(([127, 0, 0, 1], port).into())).collect();
+        self.cluster.update(&targets);
+    }
+
+    fn endpoint(&self, index: usize) -> Arc<Endpoint> {
+        Arc::clone(&self.cluster.endpoints().endpoints[index])
+    }
+
+    /// One attempt on the endpoint, from pick to end.
+    fn attempt(&self, index: usize, outcome: Outcome) {
+        let picked = Picked::new(self.endpoint(index));
+        self.cluster.learn(picked.endpoint(), outcome, Duration::from_millis(1), self.now_ns);
+    }
+
+    fn attempts(&self, index: usize, outcome: Outcome, times: usize) {
+        for _ in 0..times {
+            self.attempt(index, outcome);
+        }
+    }
+
+    /// Time passes, with a sweep each second.
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now_ns += SECOND_NS;
+            self.cluster.sweep_outliers(self.now_ns);
+        }
+    }
+
+    fn ejected(&self) -> Vec<usize> {
+        let set = self.cluster.endpoints();
+        (0..set.endpoints.len()).filter(|index| set.endpoints[*index].health.has(Reason::Ejected)).collect()
+    }
+
+    fn changes(&mut self) -> Vec<What> {
+        std::iter::from_fn(|| self.changes.try_recv().ok()).map(|change| change.what).collect()
+    }
+
+    /// Detector and reason of each ejection that was told of, and of each that was prevented.
+    fn told(&mut self) -> Vec<(&'static str, String)> {
+        let told = |what| match what {
+            What::Ejected { detector, why, .. } | What::EjectionPrevented { detector, why } => {
+                Some((detector, why))
+            }
+            _ => None,
+        };
+        self.changes().into_iter().filter_map(told).collect()
+    }
+}
+
+fn status(status: u16) -> Outcome {
+    Outcome::Answered { status, grpc: None, retry_after: None }
+}
+
+fn grpc(code: u8) -> Outcome {
+    Outcome::Answered { status: 200, grpc: Some(code), retry_after: None }
+}
+
+const REFUSED: Outcome = Outcome::Failed(Kind::ConnectFailed);
+
+#[test]
+fn failures_in_a_row_eject_and_nothing_else_does() {
+    let ok = status(200);
+    let bad = status(500);
+    let table: &[(&str, &[Outcome], bool)] = &[
+        ("five 5xx", &[bad, bad, bad, bad, bad], true),
+        ("four", &[bad, bad, bad, bad], false),
+        ("a success between", &[bad, bad, bad, bad, ok, bad, bad, bad, bad], false),
+        ("five after a success", &[bad, ok, bad, bad, bad, bad, bad], true),
+        ("any mixture of 5xx and no answer", &[bad, REFUSED, status(503), REFUSED, status(599)], true),
+        ("a 4xx is an answer", &[bad, bad, bad, bad, status(404), bad], false),
+        ("so is a 429", &[bad, bad, bad, bad, status(429), bad], false),
+        ("one that nobody waited for says nothing", &[bad, bad, Outcome::Abandoned, bad, bad, bad], true),
+        (
+            "nor does a deadline of the caller",
+            &[bad, bad, bad, bad, Outcome::Failed(Kind::DeadlineExceeded)],
+            false,
+        ),
+        ("gRPC's failures", &[grpc(14), grpc(4), grpc(13), grpc(15), grpc(14)], true),
+        ("gRPC's answers", &[grpc(5), grpc(7), grpc(8), grpc(3), grpc(16), grpc(12)], false),
+        ("a slow endpoint", &[Outcome::Failed(Kind::PerTryTimeout); 5], true),
+        ("our own limit is not its fault", &[Outcome::Failed(Kind::Overflow); 9], false),
+    ];
+    for (what, outcomes, is_ejected) in table {
+        let world = world(3, |_| {});
+        for outcome in *outcomes {
+            world.attempt(1, *outcome);
+        }
+        assert_eq!(world.ejected(), if *is_ejected { vec![1] } else { vec![] }, "{what}");
+    }
+}
+
+#[test]
+fn gateway_failures_have_a_detector_of_their_own_where_it_is_switched_on() {
+    let table: &[(u32, &[Outcome], Option<&str>)] = &[
+        (100, &[status(502), status(503), status(504)], Some("consecutive_gateway_failure")),
+        (100, &[REFUSED, REFUSED, status(503)], Some("consecutive_gateway_failure")),
+        (100, &[status(503), status(500), status(503), status(503)], None),
+        (0, &[status(503), status(503), status(503), status(503)], None),
+        (0, &[status(503), status(503), status(503), status(503), status(503)], Some("consecutive_5xx")),
+    ];
+    for (enforcing, outcomes, detector) in table {
+        let mut world = world(3, |terms| {
+            terms.consecutive_gateway_failure = 3;
+            terms.enforcing_consecutive_gateway_failure = *enforcing;
+        });
+        for outcome in *outcomes {
+            world.attempt(0, *outcome);
+        }
+        let told: Vec<_> = world.told().into_iter().map(|(detector, _)| detector).collect();
+        assert_eq!(told, Vec::from_iter(*detector), "{enforcing} % {outcomes:?}");
+    }
+}
+
+#[test]
+fn an_ejection_says_which_endpoint_why_and_how_long() {
+    let mut world = world(3, |_| {});
+    world.attempts(2, status(503), 5);
+    let change = world.changes.try_recv().unwrap();
+    let endpoint = world.endpoint(2);
+    assert_eq!(&*change.cluster, "c");
+    assert_eq!(change.endpoint, Some((Arc::clone(&endpoint.name), endpoint.address)));
+    assert_eq!(
+        change.what,
+        What::Ejected {
+            detector: "consecutive_5xx",
+            time: Duration::from_secs(30),
+            times: 1,
+            why: "5 failures in a row, the last: 503".into(),
+        }
+    );
+    assert_eq!(world.cluster.stats.ejections.get(), 1);
+    world.attempts(2, status(503), 20);
+    assert_eq!(world.changes(), [], "what comes back late changes nothing");
+}
+
+#[test]
+fn an_ejection_ends_within_a_second_of_its_time_with_clean_counters() {
+    let mut world = world(2, |terms| {
+        terms.consecutive_gateway_failure = 4;
+        terms.enforcing_consecutive_gateway_failure = 100;
+    });
+    world.attempts(0, status(503), 4);
+    world.attempts(0, status(503), 9); // late answers
+    world.changes();
+    world.wait(29);
+    assert_eq!(world.ejected(), [0]);
+    world.wait(1);
+    assert_eq!(world.ejected(), [] as [usize; 0]);
+    assert_eq!(world.changes(), [What::Unejected { by: "time" }]);
+    assert_eq!(world.cluster.stats.unejections.get(), 1);
+    world.attempts(0, status(500), 4);
+    assert_eq!(world.ejected(), [] as [usize; 0], "the four 5xx before do not count again");
+    world.attempt(0, status(500));
+    assert_eq!(world.ejected(), [0]);
+}
+
+#[test]
+fn ejections_grow_with_their_number_up_to_the_longest_and_shrink_again() {
+    let mut world = world(2, |terms| terms.max_ejection_time = Duration::from_secs(100));
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        world.attempts(0, status(500), 5);
+        let [What::Ejected { time, times: count, .. }] = world.changes()[..] else {
+            panic!("not ejected");
+        };
+        times.push((count, time.as_secs()));
+        world.wait(time.as_secs());
+        assert_eq!(world.ejected(), [] as [usize; 0]);
+        world.changes();
+    }
+    assert_eq!(times, [(1, 30), (2, 60), (3, 90), (4, 100), (4, 100)]);
+    // Each whole interval without an ejection takes one off: 4 of them, at most 10 s after the last unejection begun.
+    world.wait(30);
+    assert!(world.endpoint(0).health.ejections.load(Relaxed) > 0);
+    world.wait(20);
+    assert_eq!(world.endpoint(0).health.ejections.load(Relaxed), 0);
+    world.attempts(0, status(500), 5);
+    assert!(matches!(world.changes()[..], [What::Ejected { times: 1, .. }]));
+}
+
+#[test]
+fn jitter_is_added_up_to_its_bound() {
+    let mut world = world(2, |terms| {
+        terms.base_ejection_time = Duration::from_secs(1);
+        terms.max_ejection_time = Duration::from_secs(1);
+        terms.max_ejection_time_jitter = Duration::from_secs(4);
+    });
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        world.attempts(0, status(500), 5);
+        let [What::Ejected { time, .. }] = world.changes()[..] else { panic!("not ejected") };
+        times.push(time);
+        world.wait(5);
+        world.changes();
+    }
+    assert!(times.iter().all(|time| (1..=5).contains(&time.as_secs())));
+    assert!(
+        times.iter().min() < Some(&Duration::from_secs(2))
+            && times.iter().max() > Some(&Duration::from_secs(4))
+    );
+}
+
+#[test]
+fn one_may_always_be_ejected_and_no_more_than_the_percentage() {
+    // (endpoints, max_ejection_percent, failing) → ejected
+    let table = [
+        (1, 100, 1, 0),
+        (2, 10, 2, 1),
+        (5, 10, 5, 1),
+        (5, 0, 5, 1),
+        (10, 10, 10, 1),
+        (10, 30, 10, 3),
+        (10, 35, 10, 3),
+        (20, 10, 1, 1),
+        (4, 100, 4, 3), // the last one is not an outlier
+    ];
+    for (endpoints, percent, failing, expected) in table {
+        let world = world(endpoints, |terms| terms.max_ejection_percent = percent);
+        for index in 0..failing {
+            world.attempts(index, status(500), 5);
+        }
+        assert_eq!(world.ejected().len(), expected, "{failing} of {endpoints} fail, {percent} %");
+        let counted = &world.cluster.stats;
+        assert_eq!(counted.ejections.get(), expected as u64);
+        let prevented = if endpoints < 2 { 0 } else { failing - expected };
+        assert_eq!(counted.ejections_prevented.get(), prevented as u64);
+    }
+}
+
+#[test]
+fn that_an_endpoint_is_not_ejected_is_told_once_in_an_interval() {
+    let mut world = world(5, |_| {});
+    world.attempts(0, status(500), 5);
+    world.changes();
+    world.wait(1);
+    world.attempts(1, REFUSED, 500);
+    assert_eq!(
+        world.told(),
+        [(
+            "consecutive_5xx",
+            "1 of 5 are ejected, at most 10 % may be; 5 failures in a row, the last: connect_failed"
+                .to_owned()
+        )]
+    );
+    assert_eq!(world.cluster.stats.ejections_prevented.get(), 100);
+    world.wait(10);
+    world.attempts(1, REFUSED, 500);
+    assert_eq!(world.told().len(), 1);
+}
+
+#[test]
+fn the_last_usable_endpoint_stays() {
+    let mut world = world(3, |terms| terms.max_ejection_percent = 100);
+    world.endpoint(0).health.set(Reason::CheckFailed);
+    world.attempts(1, status(500), 5);
+    world.attempts(2, status(500), 5);
+    assert_eq!(world.ejected(), [1]);
+    assert_eq!(
+        world.told()[1].1,
+        "no other endpoint is usable; 5 failures in a row, the last: 500",
+        "the other two are out for two reasons"
+    );
+}
+
+#[test]
+fn an_endpoint_that_discovery_took_away_makes_room() {
+    let mut world = world(5, |_| {});
+    world.attempts(0, status(500), 5);
+    world.update(2..=5);
+    world.wait(1);
+    world.attempts(0, status(500), 5);
+    assert_eq!(world.ejected(), [0]);
+    assert_eq!(world.endpoint(0).address.port(), 2);
+}
+
+#[test]
+fn part_of_the_ejections_can_be_carried_out() {
+    let mut world = world(2, |terms| {
+        terms.enforcing_consecutive_5xx = 30;
+        terms.base_ejection_time = Duration::from_secs(1);
+    });
+    for _ in 0..1000 {
+        world.attempts(0, status(500), 5);
+        world.cluster.uneject(&world.endpoint(0), "health_check", world.now_ns);
+        world.changes();
+    }
+    let carried_out = world.cluster.stats.ejections.get();
+    assert!((250..350).contains(&carried_out), "{carried_out}");
+    assert_eq!(world.cluster.stats.ejections_prevented.get(), 1000 - carried_out);
+}
+
+#[test]
+fn switched_off_it_does_nothing() {
+    let mut world = world(3, |terms| terms.enabled = false);
+    world.attempts(0, status(500), 50);
+    world.wait(100);
+    assert_eq!(world.ejected(), [] as [usize; 0]);
+    assert_eq!(world.changes(), []);
+}
+
+#[test]
+fn an_active_check_brings_back_before_time() {
+    let mut world = world(2, |_| {});
+    world.attempts(0, status(500), 5);
+    world.changes();
+    let endpoint = world.endpoint(0);
+    assert!(world.cluster.uneject(&endpoint, "health_check", world.now_ns));
+    assert_eq!(world.changes(), [What::Unejected { by: "health_check" }]);
+    assert!(endpoint.health.is_usable());
+    assert!(!world.cluster.uneject(&endpoint, "health_check", world.now_ns), "once");
+    world.wait(60);
+    assert_eq!(world.changes(), [], "its time being over is no news any more");
+}
+
+/// Endpoints that each answered so many requests in an interval, so many of them with a 500 (one in a row at a time).
+fn after_an_interval(edit: impl FnOnce(&mut OutlierDetection), counts: &[(usize, usize)]) -> World {
+    let mut world = world(counts.len() as u16, |terms| {
+        terms.enforcing_consecutive_5xx = 0;
+        edit(terms);
+    });
+    world.wait(1);
+    for (index, (requests, failures)) in counts.iter().enumerate() {
+        world.attempts(index, status(200), requests - failures);
+        world.attempts(index, status(500), *failures);
+    }
+    world.wait(10);
+    world
+}
+
+#[test]
+fn a_success_rate_far_below_the_others_ejects() {
+    let good = (100, 0);
+    // Envoy's example: rates of 50, 100, 100, 100, 100 have the mean 90, the deviation 20, the floor 52.
+    let table: &[(&str, &[(usize, usize)], &[usize])] = &[
+        ("Envoy's example", &[(100, 50), good, good, good, good], &[0]),
+        ("just above the floor", &[(100, 47), (100, 40), good, good, good], &[]),
+        ("all alike", &[(100, 50); 6], &[]),
+        ("too few requests", &[(99, 99), good, good, good, good], &[]),
+        ("too few endpoints", &[(100, 90), good, good, good], &[]),
+        ("too few endpoints with enough requests", &[(100, 90), good, good, good, (50, 0), (50, 0)], &[]),
+        ("a large cluster", &[&[(100, 3); 9][..], &[(100, 20)]].concat(), &[9]),
+    ];
+    for (what, counts, expected) in table {
+        let world = after_an_interval(|_| {}, counts);
+        assert_eq!(world.ejected(), *expected, "{what}");
+    }
+    let mut world = after_an_interval(|_| {}, table[0].1);
+    assert_eq!(
+        world.told(),
+        [(
+            "success_rate",
+            "50.0 % of 100 requests succeeded, less than 52.0 % (mean 90.0 %, standard deviation 20.0 %, 5 endpoints)"
+                .to_owned()
+        )]
+    );
+}
+
+#[test]
+fn the_worst_is_ejected_first() {
+    let mut counts = [(1000, 1); 18].to_vec();
+    counts[3] = (1000, 300);
+    counts[7] = (1000, 400);
+    let world = after_an_interval(|terms| terms.max_ejection_percent = 5, &counts);
+    assert_eq!(world.ejected(), [7]);
+    assert_eq!(world.cluster.stats.ejections_prevented.get(), 1);
+    let world = after_an_interval(|terms| terms.max_ejection_percent = 20, &counts);
+    assert_eq!(world.ejected(), [3, 7]);
+}
+
+#[test]
+fn a_high_percentage_of_failures_ejects_where_it_is_switched_on() {
+    let half = (60, 30);
+    let table: &[(u32, &[(usize, usize)], &[usize])] = &[
+        (100, &[(60, 51), half, half, half, half], &[0]),
+        (100, &[(60, 50), half, half, half, half], &[]),
+        (0, &[(60, 60), half, half, half, half], &[]),
+        (100, &[(49, 49), half, half, half, half, half], &[]),
+        (100, &[(60, 60), half, half, half], &[]),
+        (100, &[(60, 55); 5], &[0]), // all are bad: one may be ejected
+    ];
+    for (enforcing, counts, expected) in table {
+        let mut world = after_an_interval(|terms| terms.enforcing_failure_percentage = *enforcing, counts);
+        assert_eq!(world.ejected(), *expected, "{enforcing} % {counts:?}");
+        assert!(world.told().iter().all(|(detector, _)| *detector == "failure_percentage"));
+    }
+}
+
+#[test]
+fn each_interval_is_judged_by_itself() {
+    let mut world = after_an_interval(|_| {}, &[(100, 0); 5]);
+    // Another ten seconds, in which one fails half: in sum it would be a quarter.
+    for index in 0..5 {
+        world.attempts(index, status(200), 50);
+        world.attempts(index, if index == 4 { status(500) } else { status(200) }, 50);
+    }
+    assert_eq!(world.ejected(), [] as [usize; 0]);
+    world.wait(10);
+    assert_eq!(world.ejected(), [4]);
+    // After the ejection the interval before it does not count again.
+    world.wait(60);
+    assert_eq!(world.ejected(), [] as [usize; 0]);
+    assert_eq!(world.cluster.stats.ejections.get(), 1);
+}
+
+#[test]
+fn requests_without_a_verdict_have_not_succeeded() {
+    let mut world = world(5, |terms| terms.enforcing_consecutive_5xx = 0);
+    world.wait(1);
+    // 100 that failed, 1000 that hang, and 1000 that nobody waited for: a rate of 0 and not of 95 %.
+    let hanging: Vec<Picked> = (0..1000).map(|_| Picked::new(world.endpoint(0))).collect();
+    world.attempts(0, Outcome::Abandoned, 500);
+    world.attempts(0, Outcome::Failed(Kind::DeadlineExceeded), 500);
+    for index in 0..5 {
+        world.attempts(index, if index == 0 { status(500) } else { status(200) }, 100);
+    }
+    world.wait(10);
+    assert_eq!(world.ejected(), [0]);
+    assert!(world.told()[0].1.starts_with("0.0 % of 100 requests succeeded"));
+    drop(hanging);
+}
+
+#[test]
+fn workers_that_find_outliers_at_once_eject_no_more_than_may_be() {
+    for _ in 0..50 {
+        let world = world(8, |terms| terms.max_ejection_percent = 25);
+        std::thread::scope(|scope| {
+            for index in 0..8 {
+                let world = &world.cluster;
+                let endpoint = Arc::clone(&world.endpoints().endpoints[index]);
+                scope.spawn(move || {
+                    for _ in 0..5 {
+                        world.learn(&endpoint, status(500), Duration::from_millis(1), SECOND_NS);
+                    }
+                });
+            }
+        });
+        assert_eq!(world.ejected().len(), 2);
+    }
+}
