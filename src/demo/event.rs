@@ -39,10 +39,15 @@ impl Event {
 /// The exchanges in a file, in the order in which they ended. A file that is not there has none; a line that is not
 /// JSON is one that is being written.
 pub(super) fn exchanges(file: &Path) -> Vec<Event> {
+    events(file, "sidelight/exchange/1")
+}
+
+/// The events of one schema in a file.
+pub(super) fn events(file: &Path, schema: &str) -> Vec<Event> {
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["schema"] == "sidelight/exchange/1")
+        .filter(|event| event["schema"] == schema)
         .map(Event)
         .collect()
 }

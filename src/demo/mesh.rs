@@ -26,7 +26,12 @@ const CHECKOUT_ROUTES: &str = r#"    - name: gold
     - name: standard
       match: { host: payments }
       cluster: payments-standard
+      retry: { limit: 2, on: [connect_failure, refused_stream, gateway_error] }
 "#;
+
+/// What checkout's clusters say beside their endpoints. Ejections are short, because a demo is.
+const GOLD_CLUSTER: &str = "";
+const STANDARD_CLUSTER: &str = ", balance: { policy: least_request }, outlier_detection: { consecutive_5xx: 3, base_ejection_time: 1s, interval: 1s }";
 
 /// An instance of a service, and its sidecar.
 #[derive(Debug)]
@@ -63,8 +68,8 @@ impl Mesh {
             mesh.add(stage, name, "payments", Role::Payments(work), &Calls::default())?;
         }
         let clusters = vec![
-            ("payments-gold", mesh.inbound(&["gold-1", "gold-2"])?),
-            ("payments-standard", mesh.inbound(&["standard-1", "standard-2"])?),
+            ("payments-gold", mesh.inbound(&["gold-1", "gold-2"])?, GOLD_CLUSTER),
+            ("payments-standard", mesh.inbound(&["standard-1", "standard-2"])?, STANDARD_CLUSTER),
         ];
         mesh.add(
             stage,
@@ -73,7 +78,7 @@ impl Mesh {
             Role::Checkout,
             &Calls { routes: CHECKOUT_ROUTES, clusters },
         )?;
-        let clusters = vec![("checkout", mesh.inbound(&["checkout"])?)];
+        let clusters = vec![("checkout", mesh.inbound(&["checkout"])?, "")];
         mesh.add(stage, "storefront", "storefront", Role::Storefront, &Calls { routes: "", clusters })?;
         mesh.nodes.rotate_right(2);
         mesh.nodes.get_mut(..2).unwrap_or_default().reverse();
@@ -123,7 +128,8 @@ impl Mesh {
 #[derive(Default)]
 struct Calls {
     routes: &'static str,
-    clusters: Vec<(&'static str, Vec<String>)>,
+    /// Name, endpoints, and what else is said of them.
+    clusters: Vec<(&'static str, Vec<String>, &'static str)>,
 }
 
 impl Calls {
@@ -140,8 +146,8 @@ impl Calls {
         if !self.clusters.is_empty() {
             text.push_str("clusters:\n");
         }
-        for (cluster, endpoints) in &self.clusters {
-            let _ = writeln!(text, "  {cluster}: {{ endpoints: {endpoints:?} }}");
+        for (cluster, endpoints, rest) in &self.clusters {
+            let _ = writeln!(text, "  {cluster}: {{ endpoints: {endpoints:?}{rest} }}");
         }
         let _ = writeln!(text, "pipeline: {{ sinks: {{ file: {{ path: {name}.events.ndjson }} }} }}");
         text.push_str("admin: { address: \"127.0.0.1:0\" }\ntelemetry: { address: \"127.0.0.1:0\" }\n");

@@ -25,7 +25,7 @@ use mesh::Mesh;
 use observed::Observed;
 use stage::Stage;
 use std::time::Instant;
-use tell::{Cost, Failure};
+use tell::{Cost, Failure, Sickness};
 use terminal::{Cell, Style, Terminal};
 use traffic::{Answers, Refusal};
 
@@ -73,32 +73,37 @@ struct Played {
     before: Answers,
     failure: Failure,
     after: Answers,
+    sickness: Sickness,
     refusals: Vec<Refusal>,
     observed: Observed,
 }
 
 impl Played {
-    /// A wave of orders, an endpoint that dies, another wave, and requests that are wrong.
+    /// A wave of orders, an endpoint that dies, another wave, an endpoint that is sick for a while, and requests that are
+    /// wrong.
     fn play(mesh: &Mesh) -> Result<Played, String> {
         let storefront = mesh.node("storefront")?.sidecar.address("inbound")?;
         let clocks = Cost::begin(mesh);
         let before = traffic::wave(storefront, 1);
         let failure = Failure::bring_about(mesh, &Observed::read(mesh, &[]))?;
         let after = traffic::wave(storefront, 2);
+        let sickness = Sickness::bring_about(mesh, storefront)?;
         let refusals = traffic::wrong(mesh)?;
         let observed = Observed::read(mesh, &refusals);
-        Ok(Played { clocks, before, failure, after, refusals, observed })
+        Ok(Played { clocks, before, failure, after, sickness, refusals, observed })
     }
 
     fn tell(&self, terminal: Terminal, mesh: &Mesh, expectations: &mut Expectations) -> Result<(), String> {
-        let Played { clocks, before, failure, after, refusals, observed } = self;
-        let sent = before.sent + after.sent;
-        tell::routing(terminal, mesh, observed, [before, after], expectations)?;
+        let Played { clocks, before, failure, after, sickness, refusals, observed } = self;
+        let waves = [before, after, &sickness.during, &sickness.after];
+        let sent = waves.iter().map(|wave| wave.sent).sum();
+        tell::routing(terminal, mesh, observed, &waves, expectations)?;
         tell::explain(terminal, mesh, expectations)?;
         let survived = tell::failure(terminal, mesh, observed, failure, [before, after], expectations)?;
         if let Some(trace_id) = &survived {
             tell::trace(terminal, mesh, observed, trace_id, expectations);
         }
+        tell::ejection(terminal, mesh, observed, sickness, expectations)?;
         tell::graph(terminal, mesh, observed, failure, sent, expectations);
         tell::refusals(terminal, mesh, observed, refusals, sent, expectations);
         tell::files(terminal, mesh, observed, expectations);

@@ -1,6 +1,6 @@
 //! What the sidecars wrote down, all together.
 
-use super::event::{Event, exchanges};
+use super::event::{Event, events, exchanges};
 use super::mesh::{Mesh, Node};
 use super::traffic::Refusal;
 use std::time::{Duration, Instant};
@@ -46,6 +46,11 @@ impl Observed {
             .filter(|event| !event.is_inbound() && !event.text("sidelight.cluster").is_empty())
     }
 
+    /// The events of an endpoint's health that an instance's sidecar has written by now.
+    pub(super) fn health(mesh: &Mesh, name: &str) -> Result<Vec<Event>, String> {
+        Ok(events(&mesh.node(name)?.sidecar.events, "sidelight/health/1"))
+    }
+
     /// Every event of a trace, with the instance whose sidecar wrote it.
     pub(super) fn trace<'a>(&'a self, trace_id: &str) -> Vec<(&'static str, &'a Event)> {
         let all =
@@ -54,9 +59,10 @@ impl Observed {
     }
 }
 
-/// One event for what the service served, one for each call that it made for it, and one for each refusal.
+/// One event for what the service answered, one for each call that it made for it, and one for each refusal.
 fn expected(node: &Node, refusals: &[Refusal]) -> usize {
     let served = usize::try_from(node.service.served()).unwrap_or(usize::MAX);
+    let refused = usize::try_from(node.service.refused()).unwrap_or(usize::MAX);
     let calls = if node.service_name == "payments" { 0 } else { served };
-    served + calls + refusals.iter().filter(|refusal| refusal.node == node.name).count()
+    served + refused + calls + refusals.iter().filter(|refusal| refusal.node == node.name).count()
 }

@@ -8,12 +8,16 @@ use super::message::{Client, Message};
 use serde_json::{Value, json};
 use std::io::{self, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// What an OpenTelemetry SDK carries on.
 const CARRIED: [&str; 4] = ["traceparent", "tracestate", "baggage", "x-request-id"];
+
+/// What a service that takes orders carries on by itself: the same key is never charged twice, so a charge may be
+/// repeated.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,10 @@ struct State {
     name: String,
     role: Role,
     served: AtomicU64,
+    /// Whether it answers 503 to whatever it is asked.
+    is_sick: AtomicBool,
+    /// How often it did.
+    refused: AtomicU64,
     /// Its sidecar's outbound listener, known once that runs.
     outbound: OnceLock<Client>,
 }
@@ -48,8 +56,14 @@ impl Service {
     pub(super) fn start(name: &str, role: Role) -> io::Result<Service> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let state =
-            Arc::new(State { name: name.into(), role, served: AtomicU64::new(0), outbound: OnceLock::new() });
+        let state = Arc::new(State {
+            name: name.into(),
+            role,
+            served: AtomicU64::new(0),
+            is_sick: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            outbound: OnceLock::new(),
+        });
         let shared = Arc::clone(&state);
         std::thread::Builder::new().name(name.into()).spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -66,9 +80,19 @@ impl Service {
         let _ = self.state.outbound.set(Client::new(address));
     }
 
-    /// How many requests reached it.
+    /// How many requests it served.
     pub(super) fn served(&self) -> u64 {
         self.state.served.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it answered 503, because it was sick.
+    pub(super) fn refused(&self) -> u64 {
+        self.state.refused.load(Ordering::Relaxed)
+    }
+
+    /// Makes it sick, or well again.
+    pub(super) fn set_sick(&self, is_sick: bool) {
+        self.state.is_sick.store(is_sick, Ordering::Relaxed);
     }
 
     /// Closes the connections to its sidecar that are idle.
@@ -85,8 +109,14 @@ impl State {
         let _ = stream.set_nodelay(true);
         let mut connection = BufReader::new(stream);
         while let Ok(Some(request)) = Message::read(&mut connection) {
-            self.served.fetch_add(1, Ordering::Relaxed);
-            if self.answer(&request).write(connection.get_mut()).is_err() {
+            let is_sick = self.is_sick.load(Ordering::Relaxed);
+            let counter = if is_sick { &self.refused } else { &self.served };
+            counter.fetch_add(1, Ordering::Relaxed);
+            let answer = match is_sick {
+                true => Message::response(503, &json!({ "error": "no connection to the database" })),
+                false => self.answer(&request),
+            };
+            if answer.write(connection.get_mut()).is_err() {
                 return;
             }
         }
@@ -114,7 +144,7 @@ impl State {
     fn pass_on(&self, request: &Message, host: &str, path: &str, content: &Value) -> Message {
         let mut call = Message::request("POST", path, host).with("content-type", "application/json");
         call.content = content.to_string().into_bytes();
-        for name in CARRIED {
+        for name in CARRIED.into_iter().chain([IDEMPOTENCY_KEY]) {
             if let Some(value) = request.get(name) {
                 call = call.with(name, value);
             }

@@ -98,6 +98,7 @@ fn order(account: &Account, wave: usize, index: usize) -> Message {
         request = request.with("x-feature-flags", account.flags);
     }
     let number = format!("{}-{wave}-{index}", account.id);
+    request = request.with("idempotency-key", &number);
     request.content = json!({ "order": number, "amount": 10 + index }).to_string().into_bytes();
     request
 }

@@ -29,9 +29,10 @@ pub(in crate::demo) fn failure(
     terminal.heading("An endpoint failed");
     let calls: Vec<&Event> = observed.calls("checkout").collect();
     let after = calls.get(failure.calls_before..).unwrap_or_default();
-    let to_gold = after.iter().filter(|event| event.text("sidelight.cluster") == "payments-gold").count();
-    let survived: Vec<&&Event> =
-        after.iter().filter(|event| event.number("sidelight.retries") > 0 && is_ok(event)).collect();
+    let is_gold = |event: &&&Event| event.text("sidelight.cluster") == "payments-gold";
+    let to_gold = after.iter().filter(is_gold).count();
+    let is_retried = |event: &&&Event| event.number("sidelight.retries") > 0 && is_ok(event);
+    let survived: Vec<&&Event> = after.iter().filter(is_gold).filter(is_retried).collect();
     terminal.line(&format!(
         "   After {} charges the sidecar of {} was killed (SIGKILL): of the two in the pool, the one",
         failure.calls_before,
@@ -51,7 +52,7 @@ pub(in crate::demo) fn failure(
     terminal.line(
         "   is safe even for a POST: no connection, so nothing had been sent. After a failed attempt the",
     );
-    terminal.line("   balancer reckons a second for that endpoint, and takes the other.");
+    terminal.line("   balancer reckons five seconds for that endpoint, and takes the other.");
     let [before, after_kill] = waves;
     terminal.line(&format!(
         "   Orders: {} before, {} failed; {} after, {} failed.",

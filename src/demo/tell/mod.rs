@@ -1,5 +1,6 @@
 //! The report: each part reads what was observed, prints it, and says what it expected.
 
+mod ejection;
 mod failure;
 mod graph;
 mod refusals;
@@ -7,6 +8,7 @@ mod routing;
 mod telemetry;
 mod trace;
 
+pub(super) use ejection::{Sickness, ejection};
 pub(super) use failure::{Failure, failure};
 pub(super) use graph::graph;
 pub(super) use refusals::refusals;

@@ -23,7 +23,7 @@ pub(in crate::demo) fn routing(
     terminal: Terminal,
     mesh: &Mesh,
     observed: &Observed,
-    waves: [&Answers; 2],
+    waves: &[&Answers],
     expectations: &mut Expectations,
 ) -> Result<(), String> {
     terminal.heading("Who was routed where, and why");
