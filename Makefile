@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint e2e bench bench-check fuzz doc clean e2e-tools
+.PHONY: help demo test sim lint e2e bench bench-check fuzz doc clean e2e-tools
 
 CARGO ?= cargo
 # Where cargo puts everything; e2e finds the programs there.
@@ -13,7 +13,7 @@ VENV := $(TARGET)/e2e-venv
 # Every end-to-end test is a file in e2e/tests. Those that need this machine only are named here; what is not named
 # needs a client or a server of somebody else, and belongs to `make e2e`.
 E2E_LOCAL_NAMES := http1_% http2_% tls tcp lifecycle reload cli admin large_bodies discovery \
-	kit module_order own_answers
+	health mirror resilience policies kit module_order own_answers
 E2E_ALL := $(sort $(basename $(notdir $(wildcard e2e/tests/*.rs))))
 E2E_LOCAL := $(filter $(E2E_LOCAL_NAMES),$(E2E_ALL))
 E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
@@ -28,6 +28,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # cargo-nextest where it is installed: the same tests, more of them at once.
 TEST_RUN = $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo "nextest run" || echo test)
 
+SIM_SEEDS ?= 500
 FUZZ_SECONDS ?= 30
 FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
 FUZZ_TOOLCHAIN ?= +nightly
@@ -50,6 +51,9 @@ endif
 test: ## every test that needs no more than this machine
 	$(CARGO) build --bin sidelight
 	SIDELIGHT_BIN=$(TARGET)/debug/sidelight $(CARGO) $(TEST_RUN) --no-fail-fast --workspace --lib --bins $(addprefix --test ,$(E2E_LOCAL))
+
+sim: ## the stack on a simulated network with many seeds (SIM_SEEDS of each kind, or one: SIM_SEED=n)
+	SIM_SEEDS=$(SIM_SEEDS) $(CARGO) $(TEST_RUN) --no-fail-fast --lib simulation
 
 lint: ## format, clippy, documentation, dependencies, example configurations
 	$(CARGO) fmt --all -- --check

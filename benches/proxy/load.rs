@@ -44,7 +44,7 @@ pub fn drive(work: Work, port: u16, window: Duration, directory: &Path, cores: &
 pub fn missing(work: Work) -> Option<&'static str> {
     let program = match work {
         Work::H2 => "h2load",
-        Work::Memory => return None,
+        Work::Memory | Work::Balance => return None,
         Work::Callgrind => "valgrind",
         Work::H1 | Work::Download | Work::Tls | Work::Upload => "wrk",
     };

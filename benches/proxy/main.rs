@@ -8,6 +8,7 @@
 //! It fails with status 1 if a proxy fails: does not start, answers wrongly, closes connections, ends. A missed bar is
 //! not a failure, it is printed; `--check` makes growth of the instruction count over the committed baseline one.
 
+mod balance;
 mod callgrind;
 mod certificates;
 mod client;
@@ -58,8 +59,10 @@ fn run(options: &Options) -> Result<()> {
     let certificates = certificates::Certificates::make(&directory.join("certificates"))?;
     let upstream =
         upstream::Upstream::start(&directory, &options.load_cores, &certificates, options.http2_upstream)?;
+    let endpoints = balance::Endpoints::start(&options.load_cores)?;
     let bench = Bench {
         directory: &directory,
+        endpoints: &endpoints,
         upstream: &upstream,
         certificates: &certificates,
         programs: &programs,
@@ -138,6 +141,7 @@ impl Outcome {
         match work {
             Work::Memory => self.memory(bench, options),
             Work::Callgrind => self.callgrind(bench, options),
+            Work::Balance => self.balance(bench, options),
             _ => self.timed(bench, options, work),
         }
     }
@@ -213,6 +217,31 @@ impl Outcome {
         let values = rows.iter().map(|(peer, figure)| (peer.name().to_owned(), json!(figure)));
         self.rows.insert(Work::Callgrind.name().into(), Value::Object(values.collect()));
         self.bars.push(report::callgrind_bar(&rows));
+    }
+
+    fn balance(&mut self, bench: &Bench<'_>, options: &Options) {
+        let mut order = participants(bench, Work::Balance);
+        let mut random = options.seed;
+        let mut rows = Vec::new();
+        for round in 0..options.rounds {
+            shuffle(&mut order, &mut random);
+            for peer in &order {
+                eprintln!("balance round {}/{}: {}", round + 1, options.rounds, peer.name());
+                match balance::measure(bench, *peer, options.window) {
+                    Ok(quality) => rows.push((round, *peer, quality)),
+                    Err(error) => self.fail(Work::Balance, *peer, &error),
+                }
+            }
+        }
+        println!("{}", report::balance_table(&rows));
+        let values = rows.iter().map(|(round, peer, quality)| {
+            let mut value = quality.to_json();
+            value["round"] = json!(round);
+            value["proxy"] = json!(peer.name());
+            value
+        });
+        self.rows.insert(Work::Balance.name().into(), values.collect());
+        self.bars.push(report::balance_bar(&rows));
     }
 
     fn fail(&mut self, work: Work, peer: Peer, error: &str) {

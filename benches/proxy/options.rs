@@ -12,7 +12,7 @@ cargo bench --bench proxy -- [options]
 
   --rounds N           rounds for each work; in each the peers run in shuffled order (default 5)
   --seconds N          measured seconds for each run, after a short warm-up (default 3)
-  --work A,B,…         h1,h2,download,tls,upload,memory,callgrind (default: all)
+  --work A,B,…         h1,h2,download,tls,upload,memory,callgrind,balance (default: all)
   --peers A,B,…        haproxy,nginx,envoy; `none` for sidelight alone (default: all that are installed)
   --cores P,L[,L…]     core of the proxy, then those of load generators and upstreams (default 0,1)
   --json FILE          every sample, the medians and the bars, as JSON

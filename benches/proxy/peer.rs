@@ -55,6 +55,8 @@ pub struct Bench<'a> {
     pub directory: &'a Path,
     /// What is behind the proxies.
     pub upstream: &'a Upstream,
+    /// What is behind the proxies in the balance row.
+    pub endpoints: &'a crate::balance::Endpoints,
     /// Certificates for the TLS plane.
     pub certificates: &'a Certificates,
     /// Programs by peer, of those that are installed.

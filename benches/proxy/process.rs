@@ -176,19 +176,31 @@ fn log_tail(path: &Path) -> String {
 }
 
 /// Makes the child run on `cores` only, and die with the thread that started it.
+fn set_affinity(cores: &[usize]) -> io::Result<()> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for core in cores {
+        // SAFETY: `CPU_SET` checks the index against the size of the set.
+        unsafe { libc::CPU_SET(*core, &mut set) };
+    }
+    // SAFETY: `set` is a whole `cpu_set_t`, of which the size is passed.
+    if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Keeps the calling thread on `cores`.
+///
+/// Errors: the system has no such core.
+pub fn pin_this_thread(cores: &[usize]) -> Result<()> {
+    set_affinity(cores).map_err(|error| format!("cores {cores:?}: {error}"))
+}
+
 fn pin(command: &mut Command, cores: &[usize]) {
     let cores = cores.to_vec();
     let set_up = move || {
-        // SAFETY: an all-zero `cpu_set_t` is the empty set.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        for core in &cores {
-            // SAFETY: `CPU_SET` checks the index against the size of the set.
-            unsafe { libc::CPU_SET(*core, &mut set) };
-        }
-        // SAFETY: `set` is a whole `cpu_set_t`, of which the size is passed.
-        if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        set_affinity(&cores)?;
         // SAFETY: this option takes one integer and touches no memory.
         if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
             return Err(io::Error::last_os_error());

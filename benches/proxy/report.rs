@@ -1,10 +1,11 @@
 //! Medians, ratios to haproxy in the same round, the tables and the bars.
 
 use crate::{
+    balance::Quality,
     memory::Footprint,
     peer::Peer,
     timed::Sample,
-    work::{BAR_IDLE_KIB, BAR_INSTRUCTIONS, BAR_START_MIB, Work},
+    work::{BAR_BALANCE, BAR_IDLE_KIB, BAR_INSTRUCTIONS, BAR_START_MIB, Work},
 };
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -181,6 +182,59 @@ pub fn callgrind_bar(rows: &[(Peer, u64)]) -> Bar {
     let own = rows.iter().find(|(peer, _)| *peer == Peer::Sidelight).map(|(_, figure)| *figure as f64);
     let (what, limit) = ("user instructions a request", BAR_INSTRUCTIONS as f64);
     Bar { work: Work::Callgrind, what, limit, measured: own }
+}
+
+/// The balance row's table: medians over the rounds.
+pub fn balance_table(rows: &[(usize, Peer, Quality)]) -> String {
+    let mut text = format!("balance: {}\n", Work::Balance.title());
+    let ratio = "p99 x haproxy (range)";
+    line(
+        &mut text,
+        format_args!(
+            "  {:<11}{:>9}{:>9}{:>10}{ratio:>24}{:>9}",
+            "proxy", "p50 ms", "p99 ms", "p99.9 ms", "slow %"
+        ),
+    );
+    for peer in Peer::ALL {
+        let middle = |field: fn(&Quality) -> f64| {
+            let of = rows.iter().filter(|(_, of, _)| *of == peer);
+            let mut values: Vec<f64> = of.map(|(_, _, quality)| field(quality)).collect();
+            values.sort_by(f64::total_cmp);
+            median(&values)
+        };
+        if !rows.iter().any(|(_, of, _)| *of == peer) {
+            continue;
+        }
+        let (p50, p99, p999) = (
+            middle(|quality| quality.p50_ms),
+            middle(|quality| quality.p99_ms),
+            middle(|quality| quality.p999_ms),
+        );
+        let (slow, ratios) = (middle(|quality| quality.slow_percent), spread(&balance_ratios(rows, peer)));
+        let name = peer.name();
+        line(&mut text, format_args!("  {name:<11}{p50:>9.2}{p99:>9.2}{p999:>10.2}{ratios:>24}{slow:>9.2}"));
+    }
+    text
+}
+
+/// The 99th percentile as a multiple of haproxy's in the same round, ascending.
+fn balance_ratios(rows: &[(usize, Peer, Quality)], peer: Peer) -> Vec<f64> {
+    let p99 = |wanted: usize, peer: Peer| {
+        let found = rows.iter().find(|(round, of, _)| *round == wanted && *of == peer);
+        found.map(|(_, _, quality)| quality.p99_ms)
+    };
+    let of = rows.iter().filter(|(_, of, _)| *of == peer);
+    let mut ratios: Vec<f64> =
+        of.filter_map(|(round, _, quality)| Some(quality.p99_ms / p99(*round, Peer::Haproxy)?)).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios
+}
+
+/// sidelight's bar for the balance row.
+pub fn balance_bar(rows: &[(usize, Peer, Quality)]) -> Bar {
+    let ratios = balance_ratios(rows, Peer::Sidelight);
+    let measured = (!ratios.is_empty()).then(|| median(&ratios));
+    Bar { work: Work::Balance, what: "p99, x haproxy's leastconn", limit: BAR_BALANCE, measured }
 }
 
 /// `median (least–most)`.

@@ -17,6 +17,8 @@ pub enum Work {
     Memory,
     /// User instructions a request, by callgrind.
     Callgrind,
+    /// Latency with one slow endpoint of five.
+    Balance,
 }
 
 /// Which listener and which upstream of the proxy a row needs.
@@ -28,12 +30,22 @@ pub enum Plane {
     Http2,
     /// TLS in, mutual TLS out.
     Tls,
+    /// HTTP/1.1 in and out, five upstream endpoints of which one is slow, balanced by load.
+    Balance,
 }
 
 impl Work {
     /// Every row, in the table's order.
-    pub const ALL: [Self; 7] =
-        [Self::H1, Self::H2, Self::Download, Self::Tls, Self::Upload, Self::Memory, Self::Callgrind];
+    pub const ALL: [Self; 8] = [
+        Self::H1,
+        Self::H2,
+        Self::Download,
+        Self::Tls,
+        Self::Upload,
+        Self::Memory,
+        Self::Callgrind,
+        Self::Balance,
+    ];
 
     /// The row's name on the command line and in the JSON file.
     pub fn name(self) -> &'static str {
@@ -45,6 +57,7 @@ impl Work {
             Self::Upload => "upload",
             Self::Memory => "memory",
             Self::Callgrind => "callgrind",
+            Self::Balance => "balance",
         }
     }
 
@@ -57,6 +70,9 @@ impl Work {
             Self::Tls => "TLS 1.3 in, mutual TLS 1.3 out, HTTP/1.1 GET 1 KiB, 32 connections",
             Self::Upload => "HTTP/1.1 POST 64 KiB, 16 connections",
             Self::Memory => "resident memory at start and for each idle connection",
+            Self::Balance => {
+                "latency with one of five endpoints ten times slower, 1000 requests a second, open loop"
+            }
             Self::Callgrind => "user instructions a request (callgrind), HTTP/1.1 GET 1 KiB",
         }
     }
@@ -66,6 +82,7 @@ impl Work {
         match self {
             Self::H2 => Plane::Http2,
             Self::Tls => Plane::Tls,
+            Self::Balance => Plane::Balance,
             Self::H1 | Self::Download | Self::Upload | Self::Memory | Self::Callgrind => Plane::Http1,
         }
     }
@@ -78,7 +95,7 @@ impl Work {
             Self::Download => Some(1.0),
             Self::Tls => Some(1.2),
             Self::Upload => Some(1.5),
-            Self::Memory | Self::Callgrind => None,
+            Self::Memory | Self::Callgrind | Self::Balance => None,
         }
     }
 
@@ -115,6 +132,8 @@ impl Work {
 pub const BAR_START_MIB: f64 = 12.0;
 /// Resident memory for each idle connection may be at most this.
 pub const BAR_IDLE_KIB: f64 = 10.0;
+/// The 99th percentile of the balance row may be at most this multiple of haproxy's `leastconn` in the same round.
+pub const BAR_BALANCE: f64 = 1.0;
 /// User instructions for one request may be at most this.
 pub const BAR_INSTRUCTIONS: u64 = 36_000;
 /// Growth over the committed baseline that `--check` lets pass: callgrind repeats to half a per cent.

@@ -19,7 +19,7 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     });
     let mut cluster = json!({ "endpoints": endpoints(bench, plane) });
     match plane {
-        Plane::Http1 => {}
+        Plane::Http1 | Plane::Balance => {}
         Plane::Http2 => cluster["protocol"] = json!("http2"),
         Plane::Tls => {
             inbound["tls"] = pair(&certificates.server);
@@ -46,6 +46,7 @@ fn endpoints(bench: &Bench<'_>, plane: Plane) -> Vec<String> {
         Plane::Http1 => bench.upstream.plain.to_vec(),
         Plane::Http2 => bench.upstream.http2.into_iter().collect(),
         Plane::Tls => vec![bench.upstream.tls],
+        Plane::Balance => bench.endpoints.ports.clone(),
     };
     ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
 }
@@ -55,7 +56,7 @@ pub fn haproxy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (bind, options) = match plane {
-        Plane::Http1 => (String::new(), String::new()),
+        Plane::Http1 | Plane::Balance => (String::new(), String::new()),
         Plane::Http2 => ("proto h2".into(), "proto h2".into()),
         Plane::Tls => (
             format!("ssl crt {} ssl-min-ver TLSv1.3", server.joined.display()),
@@ -70,6 +71,7 @@ pub fn haproxy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         .enumerate()
         .map(|(index, endpoint)| format!("  server s{index} {endpoint} {options}\n"))
         .collect();
+    let algorithm = if plane == Plane::Balance { "leastconn" } else { "roundrobin" };
     let connections_max = bench.files_max / 2 + 2_000;
     format!(
         "global
@@ -88,7 +90,7 @@ frontend in
   bind 127.0.0.1:{port} backlog 4096 {bind}
   default_backend upstream
 backend upstream
-  balance roundrobin
+  balance {algorithm}
 {servers}"
     )
 }
@@ -99,7 +101,7 @@ pub fn nginx(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (listen, scheme, tls) = match plane {
-        Plane::Http1 | Plane::Http2 => ("", "http", String::new()),
+        Plane::Http1 | Plane::Http2 | Plane::Balance => ("", "http", String::new()),
         Plane::Tls => (
             "ssl",
             "https",
@@ -117,6 +119,7 @@ pub fn nginx(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let servers: String =
         endpoints(bench, plane).iter().map(|endpoint| format!("server {endpoint}; ")).collect();
     let files_max = bench.files_max;
+    let algorithm = if plane == Plane::Balance { "least_conn;" } else { "" };
     format!(
         "daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr warn;
 worker_rlimit_nofile {files_max};
@@ -126,7 +129,7 @@ http {{
   client_body_temp_path {directory}/nginx-body; proxy_temp_path {directory}/nginx-proxy;
   fastcgi_temp_path {directory}/nginx-fastcgi; uwsgi_temp_path {directory}/nginx-uwsgi;
   scgi_temp_path {directory}/nginx-scgi; proxy_max_temp_file_size 0; proxy_request_buffering off;
-  upstream upstream {{ {servers}keepalive 64; keepalive_requests 1000000000; keepalive_timeout {IDLE_SECONDS}s; }}
+  upstream upstream {{ {algorithm} {servers}keepalive 64; keepalive_requests 1000000000; keepalive_timeout {IDLE_SECONDS}s; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096 {listen};
     {tls}
@@ -149,8 +152,11 @@ pub fn envoy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         json!({ "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" });
     let mut chain = json!({ "filters": [envoy_http_filter(plane)] });
     let mut cluster = envoy_cluster(&endpoints(bench, plane));
+    if plane == Plane::Balance {
+        cluster["lb_policy"] = json!("LEAST_REQUEST");
+    }
     match plane {
-        Plane::Http1 => {}
+        Plane::Http1 | Plane::Balance => {}
         Plane::Http2 => {
             let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
             cluster["typed_extension_protocol_options"] = json!({ options: {
