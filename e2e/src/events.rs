@@ -22,7 +22,7 @@ impl Events {
     /// # Panics
     /// When a whole line is not JSON.
     pub fn exchanges(&self) -> Vec<Value> {
-        self.all(&["sidelight/exchange/1", "sidelight/connection/1"])
+        self.of_schemas(&["sidelight/exchange/1", "sidelight/connection/1"])
     }
 
     /// Every event so far of a connection that was carried as bytes, or refused before any HTTP.
@@ -30,11 +30,16 @@ impl Events {
     /// # Panics
     /// When a whole line is not JSON.
     pub fn connections(&self) -> Vec<Value> {
-        self.all(&["sidelight/connection/1"])
+        self.of_schemas(&["sidelight/connection/1"])
     }
 
     /// Every event of these schemas so far. A line that is still being written is left for the next look.
-    fn all(&self, schemas: &[&str]) -> Vec<Value> {
+    /// The events of one schema so far.
+    pub fn all(&self, schema: &str) -> Vec<Value> {
+        self.of_schemas(&[schema])
+    }
+
+    fn of_schemas(&self, schemas: &[&str]) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         whole

@@ -33,6 +33,7 @@ mod setup;
 mod sidelight;
 pub mod tls;
 pub mod tool;
+mod upstream_process;
 mod wire;
 
 pub use backend::{Received, Script, Step, StrictBackend};
@@ -48,6 +49,7 @@ pub use raw_server::RawServer;
 pub use requests::{chunked, get, post};
 pub use setup::Setup;
 pub use sidelight::{Sidelight, binary, field};
+pub use upstream_process::UpstreamProcess;
 pub use wire::{Fault, Wire};
 
 use std::time::{Duration, Instant};
