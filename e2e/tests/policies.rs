@@ -11,7 +11,10 @@ const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
 fn setup(backends: &[&StrictBackend], route: &str) -> Setup {
     let endpoints: Vec<String> = backends.iter().map(|each| each.address().to_string()).collect();
     Setup::bare()
-        .section("clusters", &format!("payments:\n  endpoints: {endpoints:?}\n  balance: {{ policy: round_robin }}"))
+        .section(
+            "clusters",
+            &format!("payments:\n  endpoints: {endpoints:?}\n  balance: {{ policy: round_robin }}"),
+        )
         .section("outbound", &format!("routes:\n  - name: all\n    cluster: payments\n{route}"))
 }
 
@@ -151,7 +154,10 @@ fn a_rate_limit_answers_429_with_what_there_is_to_know() {
     assert!(header(&refused, "ratelimit-policy").contains("q=2;w=60"), "{:?}", refused.fields);
     assert!(header(&refused, "ratelimit").contains("r=0"), "{:?}", refused.fields);
     let status = header(&refused, "proxy-status");
-    assert!(status.contains("details=\"rate_limited\"") && status.contains("breaker=\"rate_limit\""), "{status}");
+    assert!(
+        status.contains("details=\"rate_limited\"") && status.contains("breaker=\"rate_limit\""),
+        "{status}"
+    );
     let event = proxy.events().find("the refusal", |event| event["sidelight.cause"] == "rate_limited");
     assert_eq!(event["sidelight.rate_limit"], "account_id", "{event}");
     assert_eq!(backend.take().whole.len(), 2 + 4 + 2, "what is refused never reaches the upstream");
@@ -163,7 +169,8 @@ fn beyond_its_concurrency_a_listener_lets_wait_and_turns_the_lowest_tier_away() 
     for number in 0..6 {
         app.script(&format!("/{number}"), reply_after(Duration::from_millis(500)));
     }
-    let inbound = "concurrency: { limit: 1, queue_max: 1, queue_timeout: 5s }\nload_shed: { tiers: [free, gold] }";
+    let inbound =
+        "concurrency: { limit: 1, queue_max: 1, queue_timeout: 5s }\nload_shed: { tiers: [free, gold] }";
     let proxy = Sidelight::start(&Setup::app(app.address()).section("inbound", inbound));
     let send = |number: usize, license: &str| {
         let mut client = RawClient::connect(proxy.inbound());
@@ -213,6 +220,7 @@ fn requests_wait_for_a_connection_when_all_are_in_use() {
     assert_eq!(first.read("GET", 1).expect("an answer").status, 200);
     assert_eq!(second.read("GET", 1).expect("an answer").status, 200);
     assert_eq!(backend.connections(), 1, "no connection beyond the cap");
-    let waited = proxy.events().find("who waited", |event| event["sidelight.pool_wait_ms"].as_f64() > Some(0.0));
+    let waited =
+        proxy.events().find("who waited", |event| event["sidelight.pool_wait_ms"].as_f64() > Some(0.0));
     assert_eq!(waited["http.response.status_code"], 200, "{waited}");
 }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 /// A cluster of these upstreams, balanced so that all of them are used.
 fn cluster(upstreams: &[&UpstreamProcess], more: &str) -> String {
     let endpoints: Vec<String> = upstreams.iter().map(|each| each.address().to_string()).collect();
-    format!("payments:\n  endpoints: {endpoints:?}\n  connect_timeout: 250ms\n  balance: {{ policy: least_request }}\n{more}")
+    format!(
+        "payments:\n  endpoints: {endpoints:?}\n  connect_timeout: 250ms\n  balance: {{ policy: least_request }}\n{more}"
+    )
 }
 
 const EJECTION: &str = "  outlier_detection: { consecutive_5xx: 3, base_ejection_time: 1s, interval: 1s }\n";
@@ -54,7 +56,7 @@ impl Load {
     /// How many were answered since `since`, by upstream.
     fn by_upstream(&self, since: Instant) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for answer in self.answers.lock().unwrap().iter().filter(|answer| answer.at >= since) {
+        for answer in self.answers.lock().expect("answers").iter().filter(|answer| answer.at >= since) {
             *counts.entry(answer.upstream.clone()).or_default() += 1;
         }
         counts
@@ -64,7 +66,7 @@ impl Load {
     fn wait(&self, upstream: &str, is_used: bool) {
         let since = Instant::now();
         wait_for(&format!("{upstream} to be {}", if is_used { "used" } else { "left" }), || {
-            let answers = self.answers.lock().unwrap();
+            let answers = self.answers.lock().expect("answers");
             let last = answers.iter().rev().take(200);
             let found = last.filter(|answer| answer.at >= since && answer.upstream == upstream).count();
             let is_enough = answers.iter().rev().take(200).all(|answer| answer.at >= since);
@@ -76,7 +78,7 @@ impl Load {
     fn end(self) -> Vec<Answer> {
         self.is_over.store(true, Ordering::Relaxed);
         self.clients.into_iter().for_each(|client| client.join().expect("a client"));
-        Arc::into_inner(self.answers).expect("the clients are gone").into_inner().unwrap()
+        Arc::into_inner(self.answers).expect("the clients are gone").into_inner().expect("answers")
     }
 }
 
@@ -87,7 +89,7 @@ fn ask_until(address: SocketAddr, is_over: &AtomicBool, answers: &Mutex<Vec<Answ
         let answer = client.ask("GET /sleep/2 HTTP/1.1\r\nHost: payments\r\n\r\n").expect("an answer");
         let upstream = answer.fields.get("x-upstream").unwrap_or_default().to_owned();
         let answer = Answer { at, took: at.elapsed(), status: answer.status, upstream };
-        answers.lock().unwrap().push(answer);
+        answers.lock().expect("answers").push(answer);
     }
 }
 
@@ -186,8 +188,10 @@ fn when_everything_is_dead_each_request_says_so_and_when_it_lives_again_they_pas
     one.start_again();
     two.start_again();
     wait_for("both to be used again", || {
-        let mut seen: Vec<String> =
-            (0..10).map(|_| ask()).map(|answer| answer.fields.get("x-upstream").unwrap_or_default().into()).collect();
+        let mut seen: Vec<String> = (0..10)
+            .map(|_| ask())
+            .map(|answer| answer.fields.get("x-upstream").unwrap_or_default().into())
+            .collect();
         seen.sort();
         seen.dedup();
         (seen == ["one", "two"]).then_some(())
@@ -213,7 +217,8 @@ fn a_breaker_opens_refuses_by_name_and_lets_one_probe_through() {
     let refused = ask();
     let proxy_status = refused.fields.get("proxy-status").unwrap_or_default().to_owned();
     assert_eq!(refused.status, 503, "{proxy_status}");
-    for part in ["details=\"breaker_open\"", "breaker=\"breaker\"", "scope=\"cluster\"", "name=\"payments\""] {
+    for part in ["details=\"breaker_open\"", "breaker=\"breaker\"", "scope=\"cluster\"", "name=\"payments\""]
+    {
         assert!(proxy_status.contains(part), "{part} in {proxy_status}");
     }
     assert!(refused.fields.get("retry-after").is_some(), "when to come again");

@@ -74,8 +74,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts to check the endpoints of `cluster` as `config` says, on `handle`. `seed` is where random waits start: it must
-/// differ between processes, or a fleet that starts at once checks at once.
+/// Starts to check the endpoints of `cluster` as `config` says, on `handle`. `seed` is where random waits start: it
+/// must differ between processes, or a fleet that starts at once checks at once.
 pub fn start(cluster: Arc<Cluster>, config: &HealthCheck, handle: &Handle, seed: u64) -> Running {
     let timeout = config.timeout;
     let probe = Arc::new(Probe::new(config));

@@ -2,8 +2,8 @@
 //!
 //! What it holds: the first checks of new endpoints are spread at random, so that a start is no storm; every wait has
 //! its jitter; an endpoint is never checked twice at once; there is a bound on checks at once, and whoever waits because
-//! of it goes in the order of being due. The wait begins when a check ends, so a slow check delays its endpoint's next one and nothing
-//! else.
+//! of it goes in the order of being due. The wait begins when a check ends, so a slow check delays its endpoint's next
+//! one and nothing else.
 
 use super::Report;
 use super::report::Last;

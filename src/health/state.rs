@@ -95,8 +95,8 @@ mod tests {
         Thresholds { healthy, unhealthy }
     }
 
-    /// The same thing said of a whole history at once: the state is the first answer's, and then that of the last run of
-    /// equal answers that was long enough when it came.
+    /// The same thing said of a whole history at once: the state is the first answer's, and then that of the last run
+    /// of equal answers that was long enough when it came.
     fn by_definition(history: &[bool], thresholds: Thresholds) -> State {
         let mut state = State::Pending;
         for end in 1..=history.len() {

@@ -159,7 +159,10 @@ fn refusal_fields(fields: &mut Fields, refusal: &Refusal, is_grpc: bool) {
         let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         fields.set(Known::RetryAfter, seconds.max(1).to_string().as_bytes());
         if is_grpc {
-            fields.push(b"grpc-retry-pushback-ms", time.as_nanos().div_ceil(1_000_000).max(1).to_string().as_bytes());
+            fields.push(
+                b"grpc-retry-pushback-ms",
+                time.as_nanos().div_ceil(1_000_000).max(1).to_string().as_bytes(),
+            );
         }
     }
     for (name, value) in &refusal.fields {

@@ -4,9 +4,9 @@ mod http;
 mod mirror;
 mod opaque;
 mod settings;
-mod site;
 #[cfg(test)]
 mod simulation;
+mod site;
 #[cfg(test)]
 mod tests;
 mod worker;

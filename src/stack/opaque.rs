@@ -85,7 +85,8 @@ impl Carriage {
         let mut tried = Vec::new();
         loop {
             let started = Instant::now();
-            let hash = cluster.settings.balance.policy.is_hash().then(|| hash_of_address(connection.peer.ip()));
+            let hash =
+                cluster.settings.balance.policy.is_hash().then(|| hash_of_address(connection.peer.ip()));
             let wish = Wish { tried: &tried, hash, values: &[] };
             let choice = {
                 let mut rng = self.rng.borrow_mut();

@@ -85,8 +85,7 @@ fn panic_is_told_when_it_begins_and_when_it_ends() {
     assert_eq!(noted(&mut changes), []);
     cluster.leave_out(&all[2], Reason::CheckFailed);
     drop(cluster.planned(1));
-    let entered = What::PanicEntered { priority: 0, healthy: 1, total: 4 };
-    assert_eq!(noted(&mut changes), [entered.clone()]);
+    assert_eq!(noted(&mut changes), [What::PanicEntered { priority: 0, healthy: 1, total: 4 }]);
     cluster.leave_out(&all[3], Reason::CheckFailed);
     drop(cluster.planned(1));
     assert_eq!(noted(&mut changes), [], "it goes on");

@@ -47,7 +47,10 @@ impl<'a> Check<'a, '_> {
         if let Some(entry) = node.entry("hash_on").filter(|_| is_tcp && balance.policy.is_hash())
             && balance.hash_on.iter().any(|hash| *hash != HashOn::SourceAddress)
         {
-            let message = format!("cluster `{}` speaks `tcp`: bytes have nothing of the kind", cluster.name);
+            let message = format!(
+                "cluster `{}` speaks `tcp`: a connection has nothing to hash but its address",
+                cluster.name
+            );
             self.warning(entry.key_span, message, "write `[source_address]`");
         }
         self.hash_on(node, &balance.hash_on);

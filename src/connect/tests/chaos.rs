@@ -1,4 +1,5 @@
 //! Many requests, caps, cancellations and endpoint updates at random, by seed: what must hold is asserted at each step.
+//! `SIM_SEED=n` repeats one seed, `SIM_SEEDS=n` runs more of them.
 
 use super::net::{Census, HTTP2, Worker, cluster, settle, target};
 use crate::context::Rng;
@@ -8,7 +9,12 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn whatever_happens_the_cap_holds_and_every_place_comes_back() {
-    for seed in 0..200 {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(200),
+    };
+    for seed in seeds {
         run(seed).await;
     }
 }

@@ -40,7 +40,8 @@ impl Sickness {
         let deadline = Instant::now() + RETURN_TIMEOUT;
         let health = loop {
             let health = Observed::health(mesh, "checkout")?;
-            let is_back = health.last().is_some_and(|event| event.text("sidelight.health.state") == "unejected");
+            let is_back =
+                health.last().is_some_and(|event| event.text("sidelight.health.state") == "unejected");
             if is_back || Instant::now() >= deadline {
                 break health;
             }
@@ -62,7 +63,9 @@ pub(in crate::demo) fn ejection(
 ) -> Result<(), String> {
     terminal.heading("An endpoint was sick, was ejected, and came back");
     let sick = terminal.paint(Style::Bad, NAME);
-    terminal.line(&format!("   The service of {sick} answered every charge with 503, at once, for a wave of orders:"));
+    terminal.line(&format!(
+        "   The service of {sick} answered every charge with 503, at once, for a wave of orders:"
+    ));
     terminal.line("   the endpoint with the fewest requests under way, and so the one that the balancer would like best.\n");
     let refused = mesh.node(NAME)?.service.refused();
     let calls: Vec<&Event> = observed.calls("checkout").collect();
@@ -102,7 +105,8 @@ pub(in crate::demo) fn ejection(
     ));
     let has = |state: &str| {
         sickness.health.iter().any(|event| {
-            event.text("sidelight.health.state") == state && mesh.name_of(event.text("sidelight.endpoint")) == NAME
+            event.text("sidelight.health.state") == state
+                && mesh.name_of(event.text("sidelight.endpoint")) == NAME
         })
     };
     expectations.expect(
@@ -114,7 +118,8 @@ pub(in crate::demo) fn ejection(
         refused > 0 && refused as usize * 10 <= during.len(),
         "the ejection spared it: at most a tenth of the charges were refused there",
     );
-    expectations.expect(has("unejected") && answered_by(after) > 0, format!("{NAME} came back, and charges again"));
+    expectations
+        .expect(has("unejected") && answered_by(after) > 0, format!("{NAME} came back, and charges again"));
     Ok(())
 }
 

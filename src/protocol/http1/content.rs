@@ -57,12 +57,7 @@ struct Inner {
 }
 
 impl Content {
-    pub(super) fn new(
-        shared: Rc<RefCell<Shared>>,
-        ctx: &Ctx,
-        framing: Framing,
-        limits: Limits,
-    ) -> Content {
+    pub(super) fn new(shared: Rc<RefCell<Shared>>, ctx: &Ctx, framing: Framing, limits: Limits) -> Content {
         let state = match framing {
             Framing::Length(length) => State::Length(length),
             _ => State::Chunked(Decoder::new(limits.chunked)),

@@ -3,9 +3,7 @@
 use super::Settings;
 use super::task::{Sending, Tasks};
 use crate::error::{Error, Kind};
-use crate::exchange::{
-    Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel, WeakCtx,
-};
+use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel, WeakCtx};
 use crate::http1::chunked::is_allowed_trailer;
 use crate::protocol::respond;
 use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};

@@ -155,10 +155,13 @@ fn fixed(limit: u32) -> Concurrency {
 
 impl World {
     fn new(concurrency: Option<Concurrency>, slots: Slots) -> World {
+        World::within(concurrency, &tiers(&["free", "gold"]), slots)
+    }
+
+    fn within(concurrency: Option<Concurrency>, load_shed: &LoadShed, slots: Slots) -> World {
         let overload = Arc::new(Overload::new(&limits::Overload::default()));
-        let load_shed = tiers(&["free", "gold"]);
-        let admission =
-            Arc::new(Admission::new("inbound", concurrency.as_ref(), &load_shed, &overload, None, 7));
+        let admission = Admission::new("inbound", concurrency.as_ref(), load_shed, &overload, None, 7);
+        let admission = Arc::new(admission);
         World { cell: AdmissionCell::new(Arc::clone(&admission)), admission, overload, slots }
     }
 
@@ -475,13 +478,31 @@ fn an_adaptive_limit_finds_the_slots_of_the_service() {
 }
 
 /// Latencies of accounts that ask for their share, in the presence of one that asks for `heavy_rate` in a second.
-fn others_latency(concurrency: &Concurrency, heavy_rate: u32, seed: u64) -> Vec<Duration> {
+/// And how many of them were refused.
+fn others_latency(
+    concurrency: &Concurrency,
+    fair: Fair,
+    heavy_rate: u32,
+    seed: u64,
+) -> (Vec<Duration>, usize) {
+    let concurrency = concurrency.clone();
+    // Timers are kept for others of the same thread, and belong to its runtime.
+    std::thread::spawn(move || measure_others(concurrency, fair, heavy_rate, seed)).join().unwrap()
+}
+
+fn measure_others(
+    concurrency: Concurrency,
+    fair: Fair,
+    heavy_rate: u32,
+    seed: u64,
+) -> (Vec<Duration>, usize) {
     let result = Rc::new(RefCell::new(Vec::new()));
     let into = Rc::clone(&result);
-    let concurrency = concurrency.clone();
     run(async move {
         // 50 slots of 50 ms: 1,000 requests in a second. Eleven accounts, so a share is 90.
-        let world = Rc::new(World::new(Some(concurrency), Slots::uneven(50, 50 * MS, seed)));
+        let load_shed = LoadShed { fair, ..tiers(&[]) };
+        let slots = Slots::uneven(50, 50 * MS, seed);
+        let world = Rc::new(World::within(Some(concurrency), &load_shed, slots));
         let accounts = ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
         let (warm_up, end) = (Duration::from_secs(3), Duration::from_secs(9));
         let mut senders = Vec::new();
@@ -502,8 +523,7 @@ fn others_latency(concurrency: &Concurrency, heavy_rate: u32, seed: u64) -> Vec<
                 for (at, told) in told {
                     let told = told.await.unwrap();
                     if account != "heavy" && at > warm_up {
-                        assert_eq!(told.answer.unwrap(), 200, "{account} stays within its share");
-                        into.borrow_mut().push(told.time);
+                        into.borrow_mut().push((told.time, told.answer.is_err()));
                     }
                 }
             }));
@@ -512,9 +532,11 @@ fn others_latency(concurrency: &Concurrency, heavy_rate: u32, seed: u64) -> Vec<
             sender.await.unwrap();
         }
     });
-    let mut times = result.take();
+    let told = result.take();
+    let refused = told.iter().filter(|(_, is_refused)| *is_refused).count();
+    let mut times: Vec<_> = told.into_iter().map(|(time, _)| time).collect();
     times.sort_unstable();
-    times
+    (times, refused)
 }
 
 /// One account at a hundred times its share leaves the others' 99th percentile within 1.5 times of what it is without.
@@ -522,14 +544,20 @@ fn others_latency(concurrency: &Concurrency, heavy_rate: u32, seed: u64) -> Vec<
 fn one_account_at_100_times_its_share_does_not_slow_the_others_down() {
     let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
     for (name, config) in [("auto", Concurrency::default()), ("fixed", fixed(55))] {
-        let alone = others_latency(&config, 0, 1);
-        let beside = others_latency(&config, 9000, 1);
-        assert!(alone.len() > 3000 && beside.len() > 3000);
-        let ratio = p99(&beside).as_secs_f64() / p99(&alone).as_secs_f64();
-        let medians = [&alone, &beside].map(|times| times[times.len() / 2]);
-        eprintln!("{name}: p99 {:?} and {:?}, medians {medians:?}", p99(&beside), p99(&alone));
-        assert!(ratio <= 1.5, "{name}: p99 {:?} and {:?}, medians {medians:?}", p99(&alone), p99(&beside));
+        for seed in 1..=2 {
+            let (alone, _) = others_latency(&config, Fair::AccountId, 0, seed);
+            let (beside, refused) = others_latency(&config, Fair::AccountId, 9000, seed);
+            assert!(alone.len() > 3000 && beside.len() > 3000);
+            let (p99, p99_alone) = (p99(&beside), p99(&alone));
+            let about =
+                format!("{name}, seed {seed}: p99 {p99_alone:?} alone and {p99:?} beside; {refused} refused");
+            eprintln!("{about}");
+            assert!(p99 <= p99_alone.mul_f64(1.5) && refused == 0, "{about}");
+        }
     }
+    // In one line with all others, they wait behind it, and most are turned away.
+    let (beside, refused) = others_latency(&fixed(55), Fair::None, 9000, 1);
+    assert!(refused > beside.len() / 2, "{refused} of {}", beside.len());
 }
 
 /// Many threads, one gate: nobody is forgotten, and there are never too many.
