@@ -25,15 +25,22 @@
 //!    1. [`protocol::respond`] turns every error of what follows into an answer; beyond it there is no error.
 //!    2. [`protocol::propagate`] reads the [context] (trace, request id, account, license, flags …) from trusted peers,
 //!       makes what is missing, and writes both carriers for the way on.
-//!    3. [`protocol::normalize`] makes host and path canonical and takes away what was meant for this hop only.
-//!    4. [`route::Routing`] asks the [`route::Table`] and leaves its decision: a [`Policy`](exchange::Policy) and a
-//!       [`Cluster`](cluster::Cluster), an answer of its own, or 404 with the nearest names.
-//!    5. [`resilience::timeout`] bounds the whole exchange up to the head of the answer.
-//!    6. [`route::Rewriting`] applies the route's edits, once, however often the request is sent.
-//!    7. [`resilience::retry`] tries again, where nothing can happen twice.
-//!    8. [`resilience::timeout`] again, around one try.
-//!    9. [`balance::layer`] picks an endpoint, and learns from how it went.
-//!    10. [`connect::Upstream`] takes a pooled connection or makes one, and exchanges on it: HTTP/1.1 by our own client
+//!    3. [`resilience::admission`] lets it in, lets it wait for its turn, or turns it away: by memory, by the listener's
+//!       limit, by tier and fair share.
+//!    4. [`protocol::normalize`] makes host and path canonical and takes away what was meant for this hop only.
+//!    5. [`route::Routing`] asks the [`route::Table`] and leaves its decision: a [`Policy`](exchange::Policy) and a
+//!       [`Cluster`](cluster::Cluster), an answer of its own, or 404 with the nearest names. Its gate are the rate limits
+//!       ([`policy::rate_limit`]).
+//!    6. [`resilience::deadline`] reads the caller's deadline, or finds that of the inbound request that this one serves.
+//!    7. [`resilience::timeout`] bounds the whole exchange up to the head of the answer, and its content where that is asked.
+//!    8. [`route::Rewriting`] applies the route's edits, once, however often the request is sent.
+//!    9. [`route::Mirroring`] copies it, where the route wants that.
+//!    10. [`resilience::retry`] tries again, where nothing can happen twice, or sends a second request beside a slow one.
+//!    11. [`resilience::circuit_breaker`] asks the caps and breakers of the cluster and the route.
+//!    12. [`balance::layer`] picks an endpoint; how it went is learned by [`cluster::Cluster::learn`], the one place where
+//!        averages, outlier detection and breakers learn.
+//!    13. [`resilience::timeout`] again, around one try.
+//!    14. [`connect::Upstream`] takes a pooled connection or makes one, and exchanges on it: HTTP/1.1 by our own client
 //!        ([`connect::http1`]), HTTP/2 by hyper's ([`connect::http2`]).
 //! 5. **Answer.** The head goes back out through the layers; the body streams, with back-pressure, and may overlap with
 //!    the request's. An upgrade becomes a tunnel ([`protocol::splice`]).
@@ -51,9 +58,9 @@
 //!
 //! | line | modules | what they know |
 //! |---|---|---|
-//! | words | [`units`] [`limits`] [`error`] [`svc`] [`http1`] [`drain`] [`identity`] [`context`] [`cluster`] [`exchange`] | nouns that all others speak in |
-//! | data path | [`listener`] [`protocol`] [`route`] [`resilience`] [`balance`] [`connect`] | one matter each; they never import each other |
-//! | feeds | [`discovery`] | where endpoints come from |
+//! | words | [`units`] [`limits`] [`error`] [`svc`] [`http1`] [`drain`] [`identity`] [`context`] [`cluster`] [`quota`] [`exchange`] | nouns that all others speak in |
+//! | data path | [`listener`] [`protocol`] [`route`] [`policy`] [`resilience`] [`balance`] [`connect`] | one matter each; they never import each other |
+//! | feeds | [`discovery`] [`health`] | where endpoints come from, and how they are |
 //! | derived | [`pipeline`] | what becomes of records |
 //! | compose | [`config`] [`stack`] [`control`] [`admin`] [`app`] [`demo`] [`cli`] | put it together |
 //!

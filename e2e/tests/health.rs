@@ -1,9 +1,8 @@
 //! Active health checks of real endpoints: who fails them is left without a failed request, and comes back.
 
-use e2e::{RawClient, Request, Script, Setup, Sidelight, StrictBackend, UpstreamProcess, python, wait_for};
+use e2e::{RawClient, Request, Script, Setup, Sidelight, StrictBackend, UpstreamProcess, wait_for};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::Path;
 
 const HEALTH_PATH: &str = "/healthz";
 
@@ -146,38 +145,4 @@ fn a_process_that_is_stopped_hangs_its_checks_and_a_killed_one_refuses_them() {
     upstreams[1].start_again();
     state(&proxy, addresses[1], "healthy", false);
     assert_none_failed(&proxy);
-}
-
-#[test]
-fn a_grpc_server_says_that_it_does_not_serve() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("status");
-    write(&file, "1");
-    let path = file.display().to_string();
-    let server = python::Server::start("grpc_health_server.py", &["payments.v1.Payments", &path]);
-    let without = python::Server::start("grpc_server.py", &[]);
-    let proxy = start(
-        &[server.address(), without.address()],
-        "grpc: { service: payments.v1.Payments }",
-        "  protocol: http2\n",
-    );
-    state(&proxy, server.address(), "healthy", true);
-    let event = state(&proxy, without.address(), "unhealthy", true);
-    let cause = event["sidelight.cause"].as_str().unwrap_or_default();
-    assert!(
-        cause.starts_with("grpc-status 12 (UNIMPLEMENTED: the server has no grpc.health.v1.Health)"),
-        "{cause}"
-    );
-
-    write(&file, "2");
-    let event = state(&proxy, server.address(), "unhealthy", false);
-    assert_eq!(event["sidelight.cause"], "the service is NOT_SERVING");
-    write(&file, "1");
-    state(&proxy, server.address(), "healthy", false);
-}
-
-fn write(path: &Path, text: &str) {
-    let draft = path.with_extension("draft");
-    std::fs::write(&draft, text).expect("a file");
-    std::fs::rename(draft, path).expect("a rename");
 }

@@ -85,7 +85,8 @@ fn cluster(cluster: &Cluster, checks: &[health::Report]) -> Value {
         "policy": cluster.settings.balance.policy,
         "stale": set.stale.as_deref(),
         "endpoints": set.endpoints.iter().map(|each| {
-            let check = checks.iter().find(|report| report.address == each.address);
+            let check = checks.binary_search_by_key(&each.address, |report| report.address);
+            let check = check.ok().and_then(|at| checks.get(at));
             endpoint(each, cluster.settings.balance.policy, check)
         }).collect::<Vec<_>>(),
     })

@@ -150,7 +150,7 @@ impl Cluster {
             return;
         }
         if is_gateway {
-            let failures = health.consecutive_gateway_failures.fetch_add(1, Relaxed) + 1;
+            let failures = health.consecutive_gateway_failures.fetch_add(1, Relaxed).wrapping_add(1);
             if failures == terms.consecutive_gateway_failure {
                 let why = || format!("{failures} gateway failures in a row, the last: {outcome}");
                 self.eject(endpoint, Detector::ConsecutiveGatewayFailure, now_ns, why);
@@ -159,7 +159,7 @@ impl Cluster {
         } else {
             health.consecutive_gateway_failures.store(0, Relaxed);
         }
-        let failures = health.consecutive_5xx.fetch_add(1, Relaxed) + 1;
+        let failures = health.consecutive_5xx.fetch_add(1, Relaxed).wrapping_add(1);
         if failures == terms.consecutive_5xx {
             let why = || format!("{failures} failures in a row, the last: {outcome}");
             self.eject(endpoint, Detector::Consecutive5xx, now_ns, why);
@@ -254,7 +254,8 @@ impl Cluster {
         let hosts = rates.len() as f64;
         let mean = rates.iter().sum::<f64>() / hosts;
         let deviation = (rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / hosts).sqrt();
-        let floor = mean - f64::from(terms.success_rate_stdev_factor) / 1000.0 * deviation;
+        // A hair below: rates that are equal must not differ from their mean by rounding.
+        let floor = mean - f64::from(terms.success_rate_stdev_factor) / 1000.0 * deviation - 1e-9;
         for (endpoint, counted) in enough.filter(|(_, counted)| counted.success_percent() < floor) {
             let why = || {
                 format!(

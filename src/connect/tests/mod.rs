@@ -1,7 +1,7 @@
 //! Pools and their caps, on a network in memory: what is asserted is what clients see, and what the servers do.
 
-mod chaos;
 mod net;
+mod simulation;
 mod threads;
 
 use crate::error::{Kind, Replay};

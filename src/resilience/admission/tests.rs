@@ -512,7 +512,7 @@ fn measure_others(
             senders.push(tokio::task::spawn_local(async move {
                 let mut rng = Rng::new(seed * 100 + index as u64);
                 let start = Instant::now();
-                let mut at = Duration::ZERO;
+                let mut at = if account == "heavy" { warm_up } else { Duration::ZERO };
                 let mut told = Vec::new();
                 while at < end {
                     // Poisson arrivals.

@@ -58,6 +58,8 @@ const FIRST: u32 = 20;
 /// Bounds of the gradient: at most halved or doubled in one step.
 const GRADIENT_MIN: f64 = 0.5;
 const GRADIENT_MAX: f64 = 2.0;
+/// From this part of the limit in use on, it is as if it were reached.
+const PRESSURE: f64 = 0.75;
 /// A window with fewer samples goes on.
 const SAMPLES_MIN: u64 = 10;
 /// Windows in a row that say that min RTT is wrong.
@@ -300,7 +302,7 @@ impl Gradient {
             // Under pressure from the start, it may be the latency of a queue.
             return if seen.was_limited { self.start_walk(seen) } else { self.limit };
         };
-        let is_pressed = seen.was_limited || seen.peak.saturating_mul(2) >= self.limit;
+        let is_pressed = seen.was_limited || f64::from(seen.peak) >= PRESSURE * f64::from(self.limit);
         if !is_pressed {
             self.seen.add(seen.rtt_ns);
         }

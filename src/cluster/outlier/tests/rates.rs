@@ -49,6 +49,13 @@ fn a_success_rate_far_below_the_others_ejects() {
 }
 
 #[test]
+fn endpoints_that_are_alike_are_no_outliers_whatever_the_factor() {
+    let counts = [(1000, 333); 7];
+    let world = after_an_interval(|terms| terms.success_rate_stdev_factor = 0, &counts);
+    assert_eq!(world.ejected(), [] as [usize; 0]);
+}
+
+#[test]
 fn the_worst_is_ejected_first() {
     let mut counts = [(1000, 1); 18].to_vec();
     counts[3] = (1000, 300);
