@@ -3,6 +3,7 @@
 use super::{Health, Load};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,29 +38,50 @@ impl Target {
     }
 }
 
-/// One address of a cluster.
+/// One address of a cluster. It derefs to its [`Condition`].
+///
+/// What a pick reads comes first: among thousands of endpoints, a pick costs what it takes to fetch their memory.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Endpoint {
     /// Unique in this process; what workers key their connection pools by.
     pub id: u64,
+    condition: Arc<Condition>,
+    /// What the admin API shows.
+    pub stats: Arc<EndpointStats>,
+    /// Its share of the load, relative to the others; at least 1.
+    pub weight: u32,
     /// Where it listens.
     pub address: SocketAddr,
     /// What the user wrote, or the name that resolved to the address.
     pub name: Arc<str>,
-    /// Its share of the load, relative to the others; at least 1.
-    pub weight: u32,
     /// Its zone.
     pub zone: Option<Arc<str>>,
     /// Its priority: 0 is used first.
     pub priority: u32,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
+}
+
+/// How an endpoint is: all that a pick looks at, on one cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Condition {
     /// What balancing reads and writes.
-    pub load: Arc<Load>,
+    pub load: Load,
     /// Whether it may be used.
-    pub health: Arc<Health>,
-    /// What the admin API shows.
-    pub stats: Arc<EndpointStats>,
+    pub health: Health,
+}
+
+const _: () = assert!(size_of::<Condition>() == 64);
+
+impl Deref for Endpoint {
+    type Target = Condition;
+
+    #[inline]
+    fn deref(&self) -> &Condition {
+        &self.condition
+    }
 }
 
 /// Counters of an endpoint.
@@ -95,8 +117,7 @@ impl Endpoint {
             zone: target.zone.clone(),
             priority: target.priority,
             labels: target.labels.clone(),
-            load: Arc::default(),
-            health: Arc::default(),
+            condition: Arc::default(),
             stats: Arc::default(),
         }
     }
@@ -105,8 +126,7 @@ impl Endpoint {
     pub fn succeed(old: &Endpoint, target: &Target) -> Endpoint {
         Endpoint {
             id: old.id,
-            load: Arc::clone(&old.load),
-            health: Arc::clone(&old.health),
+            condition: Arc::clone(&old.condition),
             stats: Arc::clone(&old.stats),
             ..Endpoint::new(target)
         }

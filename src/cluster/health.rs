@@ -3,9 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// The state of an endpoint. On a cache line of its own: every pick reads it.
+/// The state of an endpoint, beside its [load](super::Load).
 #[derive(Debug, Default)]
-#[repr(align(64))]
 pub struct Health {
     reasons: AtomicU32,
     /// 5xx and failures without an answer, in a row.

@@ -23,9 +23,8 @@ pub fn clock_ns(now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(*EPOCH).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The load of an endpoint, written by every worker. On a cache line of its own.
+/// The load of an endpoint, written by every worker.
 #[derive(Debug, Default)]
-#[repr(align(64))]
 pub struct Load {
     /// Exchanges that are under way.
     pub in_flight: AtomicU32,

@@ -24,7 +24,7 @@ mod window;
 pub use breaker::{AccountPlace, BreakerReport, Breakers, Cap, Probe};
 pub use budget::Budget;
 pub use config::{Config, Policy, Protocol};
-pub use endpoint::{Endpoint, EndpointStats, Picked, Target};
+pub use endpoint::{Condition, Endpoint, EndpointStats, Picked, Target};
 pub use health::{Health, Ignored, Reason};
 pub use journal::{Change, Journal, What};
 pub use latency::Latency;

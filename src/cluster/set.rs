@@ -9,7 +9,7 @@
 use super::journal::{Change, What};
 use super::plan::Plan;
 use super::{Cluster, Endpoint, Reason, Target, clock_ns};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -161,33 +161,32 @@ impl Cluster {
         // Before health is read: what changes from here on makes the plan outdated again.
         self.turns.is_outdated.swap(false, Ordering::Acquire);
         let old = self.endpoints.load_full();
-        let known: HashMap<SocketAddr, &Arc<Endpoint>, foldhash::fast::RandomState> =
-            old.endpoints.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+        let mut known: HashMap<SocketAddr, (&Arc<Endpoint>, bool), foldhash::fast::RandomState> =
+            old.endpoints.iter().map(|endpoint| (endpoint.address, (endpoint, false))).collect();
         let mut added = Vec::new();
         let endpoints: Arc<[Arc<Endpoint>]> = targets
             .iter()
-            .map(|target| match known.get(&target.address) {
-                Some(endpoint) if endpoint.is_same(target) => Arc::clone(endpoint),
-                Some(endpoint) => Arc::new(Endpoint::succeed(endpoint, target)),
-                None => {
+            .map(|target| {
+                let Some((endpoint, stays)) = known.get_mut(&target.address) else {
                     let endpoint = Arc::new(Endpoint::new(target));
                     added.push(Arc::clone(&endpoint));
-                    endpoint
+                    return endpoint;
+                };
+                *stays = true;
+                match endpoint.is_same(target) {
+                    true => Arc::clone(endpoint),
+                    false => Arc::new(Endpoint::succeed(endpoint, target)),
                 }
             })
             .collect();
-        let stay: HashSet<SocketAddr, foldhash::fast::RandomState> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.address)
-            .filter(|address| known.contains_key(address))
-            .collect();
-        let removed = known.len() - stay.len();
+        let removed = known.values().filter(|(_, stays)| !stays).count();
+        // Where all are new, there is nobody else to take the load.
+        let warms_up = self.has_slow_start() && removed < known.len();
         for endpoint in &added {
             if self.settings.has_checks {
                 endpoint.health.set(Reason::CheckPending);
             }
-            // Where all are new, there is nobody else to take the load.
-            if self.has_slow_start() && !stay.is_empty() {
+            if warms_up {
                 endpoint.health.warming_since_ns.store(now_ns.max(1), Ordering::Relaxed);
             }
         }

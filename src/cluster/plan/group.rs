@@ -13,6 +13,9 @@ pub struct Group {
     members: Box<[u32]>,
     /// The end of each member's weight on the line; empty when all weigh the same.
     ends: Box<[u64]>,
+    /// The line is cut into pieces of the length 2^`piece_log2`: the position at the start of each, and at the end of all.
+    pieces: Box<[u32]>,
+    piece_log2: u32,
     /// How far apart two turns of a round robin are on the line.
     stride: u64,
 }
@@ -29,14 +32,21 @@ impl Group {
             return Group { is_local, end, members, ..Group::default() };
         }
         let mut total = 0;
-        let ends = endpoints
+        let ends: Box<[u64]> = endpoints
             .iter()
             .map(|(_, weight)| {
                 total += u64::from(*weight);
                 total
             })
             .collect();
-        Group { is_local, end, members, ends, stride: stride(total) }
+        let piece_log2 = (total / endpoints.len() as u64).max(1).ilog2();
+        let pieces = (0..=(total >> piece_log2) + 1).scan(0, |position: &mut u32, piece| {
+            while ends.get(*position as usize).is_some_and(|end| *end <= piece << piece_log2) {
+                *position += 1;
+            }
+            Some(*position)
+        });
+        Group { is_local, end, members, pieces: pieces.collect(), piece_log2, ends, stride: stride(total) }
     }
 
     /// How many endpoints there are.
@@ -65,7 +75,16 @@ impl Group {
     /// The position of the endpoint that a number below [`Group::total`] belongs to.
     #[inline]
     pub fn holder(&self, number: u64) -> usize {
-        if self.ends.is_empty() { number as usize } else { self.ends.partition_point(|end| *end <= number) }
+        if self.ends.is_empty() {
+            return number as usize;
+        }
+        let piece = (number >> self.piece_log2) as usize;
+        let (Some(first), Some(last)) = (self.pieces.get(piece), self.pieces.get(piece + 1)) else {
+            return 0;
+        };
+        // Few where weights are of one order, and never more than a search among all.
+        let few = self.ends.get(*first as usize..*last as usize).unwrap_or_default();
+        *first as usize + few.partition_point(|end| *end <= number)
     }
 
     /// Where the weight of a position starts and ends on the line.
@@ -137,7 +156,8 @@ mod tests {
 
     #[test]
     fn every_number_belongs_to_the_endpoint_whose_weight_covers_it() {
-        for weights in [&[3, 1, 2][..], &[1, 1, 1], &[7], &[1, 10_000]] {
+        for weights in [&[3, 1, 2][..], &[1, 1, 1], &[7], &[1, 10_000], &[1, 1, 1, 1, 60], &[60, 1, 1, 1, 1]]
+        {
             let group = group(weights);
             for number in 0..group.total() {
                 let position = group.holder(number);

@@ -17,6 +17,11 @@ pub struct Maglev {
     slots: Box<[u32]>,
 }
 
+/// How many bits say who has a turn; the others say when.
+const MEMBER_BITS: u32 = 24;
+/// The time at which all slots are taken.
+const TIME_MAX: f64 = (1u64 << 39) as f64;
+
 /// A slot that nobody has.
 const FREE: u32 = u32::MAX;
 
@@ -47,7 +52,7 @@ impl Maglev {
             // `size` is prime: the steps come by every slot, and there is a free one for each turn.
             for _ in 0..size {
                 let at = wishes.next;
-                wishes.next = (at + wishes.step) % size;
+                wishes.next = at + wishes.step - if at + wishes.step < size { 0 } else { size };
                 if let Some(slot) = slots.get_mut(at as usize).filter(|slot| **slot == FREE) {
                     *slot = member.index;
                     break;
@@ -80,7 +85,7 @@ enum Turns {
     /// All weigh the same: one after the other.
     Round { next: usize, len: usize },
     /// By time.
-    Timed(std::vec::IntoIter<(u64, u32)>),
+    Timed(std::vec::IntoIter<u64>),
 }
 
 impl Turns {
@@ -96,8 +101,9 @@ impl Turns {
         for (at, member) in (0..).zip(members) {
             let weight = f64::from(member.weight);
             let count = (end * weight) as u64 + 1;
-            // Times are not negative, so their bits have their order.
-            turns.extend((0..count).map(|turn| ((turn as f64 / weight).to_bits(), at)));
+            // From 0 to 2³⁹: with who has the turn, one number, so that sorting is fast.
+            let unit = TIME_MAX / (end * weight);
+            turns.extend((0..count).map(|turn| ((turn as f64 * unit) as u64) << MEMBER_BITS | at));
         }
         turns.sort_unstable();
         Turns::Timed(turns.into_iter())
@@ -114,7 +120,7 @@ impl Iterator for Turns {
                 *next = if turn + 1 == *len { 0 } else { turn + 1 };
                 Some(turn)
             }
-            Turns::Timed(turns) => turns.next().map(|(_, at)| at as usize),
+            Turns::Timed(turns) => turns.next().map(|turn| (turn & ((1 << MEMBER_BITS) - 1)) as usize),
         }
     }
 }

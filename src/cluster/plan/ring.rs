@@ -3,7 +3,7 @@
 //!
 //! Source: ketama (Jones, last.fm, 2007) and Envoy's ring hash, with two differences. How many points a unit of weight has
 //! is a power of two, so that it stays the same while endpoints come and go, up to twice or half as many. And an endpoint
-//! has about [`POINTS_EACH`] points at least, whatever `ring.size_min` is: with one point each the load of 1,000
+//! has about [`POINTS_EACH`] points, however small `ring.size_min` is: with one point each the load of 1,000
 //! endpoints would differ by a factor of ten.
 //!
 //! A point is the high 40 bits of its hash and the low 24 of where its endpoint is in the set; two points that are equal
@@ -13,8 +13,9 @@ use super::super::stable_hash::{mix, stable_hash};
 use super::layout::Member;
 use std::net::SocketAddr;
 
-/// Points of an endpoint of average weight, at least, as far as `ring.size_max` allows.
-const POINTS_EACH: u64 = 32;
+/// Points of an endpoint of average weight, 0.7 to 1.4 times as many, as far as `ring.size_max` allows. More would be more
+/// even, but a ring of 10,000 endpoints has to be made in less than 10 ms.
+const POINTS_EACH: u64 = 24;
 /// Up to so many points, every weight is exact: the lightest endpoint has one point, and the others in proportion.
 const EXACT_MAX: u64 = 65_536;
 
@@ -38,7 +39,8 @@ impl Ring {
     /// A ring of at least `size_min` points, and at most `size_max` (but never less than one for each endpoint).
     pub(super) fn new(members: &[Member], addresses: &[SocketAddr], size_min: u32, size_max: u32) -> Ring {
         let scale = Scale::new(members, u64::from(size_min), u64::from(size_max));
-        let mut points = Vec::new();
+        let count = members.iter().map(|member| scale.points(member.weight)).sum::<u64>();
+        let mut points = Vec::with_capacity(count as usize);
         for (member, address) in members.iter().zip(addresses) {
             let start = hash_of(*address);
             let index = u64::from(member.index) & MEMBER_MASK;
@@ -115,8 +117,8 @@ impl Scale {
     fn new(members: &[Member], size_min: u64, size_max: u64) -> Scale {
         let total = members.iter().map(|member| u64::from(member.weight)).sum::<u64>().max(1) as f64;
         let lightest = f64::from(members.iter().map(|member| member.weight).min().unwrap_or(1));
-        let wanted = size_min.max(POINTS_EACH * members.len() as u64) as f64;
-        let mut scale = (wanted / total).log2().ceil().exp2();
+        let usual = (POINTS_EACH as f64 * members.len() as f64 / total).log2().round();
+        let mut scale = (size_min as f64 / total).log2().ceil().max(usual).exp2();
         while lightest * scale < 1.0 && total * scale * 2.0 <= EXACT_MAX as f64 {
             scale *= 2.0;
         }
