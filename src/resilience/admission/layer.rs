@@ -68,22 +68,20 @@ where
     }
 
     fn call(&mut self, exchange: Exchange) -> AdmitFuture<S> {
-        let admission = self.cell.0.borrow();
-        AdmitFuture(match admission.decide(&exchange.ctx) {
-            Decision::Free => State::Inner(self.inner.call(exchange), None),
-            Decision::Placed => {
-                let timing = settle_in(&admission, &exchange.ctx);
-                State::Inner(self.inner.call(exchange), timing)
+        let timing = {
+            let admission = self.cell.0.borrow();
+            match admission.decide(&exchange.ctx) {
+                Decision::Free => None,
+                Decision::Placed => settle_in(&admission, &exchange.ctx),
+                Decision::Refused(error) => return AdmitFuture(State::Refused(Some(error))),
+                Decision::Queued(spot, rank) => {
+                    let wait = Wait::new(Rc::clone(&admission), spot, rank);
+                    let queued = Queued { wait, inner: self.inner.clone(), exchange };
+                    return AdmitFuture(State::Queued(Box::new(queued)));
+                }
             }
-            Decision::Queued(spot, rank) => {
-                let admission = Rc::clone(&admission);
-                let since = Instant::now();
-                let deadline = admission.gate.as_ref().map_or(since, |gate| since + gate.queue_timeout());
-                let wait = Wait { admission, spot: Some(spot), rank, since, deadline, timer: Timer::new() };
-                State::Queued(Box::new(Queued { wait, inner: self.inner.clone(), exchange }))
-            }
-            Decision::Refused(error) => State::Refused(Some(error)),
-        })
+        };
+        AdmitFuture(State::Inner(self.inner.call(exchange), timing))
     }
 }
 
@@ -156,6 +154,12 @@ struct Wait {
 }
 
 impl Wait {
+    fn new(admission: Shared, spot: Spot, rank: usize) -> Wait {
+        let since = Instant::now();
+        let deadline = admission.gate.as_ref().map_or(since, |gate| since + gate.queue_timeout());
+        Wait { admission, spot: Some(spot), rank, since, deadline, timer: Timer::new() }
+    }
+
     /// How the wait ended; `None` when its time is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let (Some(spot), Some(gate)) = (&self.spot, &self.admission.gate) else { return Poll::Ready(None) };
@@ -171,9 +175,6 @@ impl Wait {
         self.spot = None;
         let waited = self.since.elapsed();
         ctx.recorder.edit().note().admission_wait = Some(waited);
-        if let Some(counts) = self.admission.counts.get(self.rank) {
-            counts.waited.add();
-        }
         let Some(gate) = &self.admission.gate else { return Err(Kind::Internal.into()) };
         match outcome {
             Some(Outcome::Admitted) => Ok(settle_in(&self.admission, ctx)),

@@ -140,7 +140,12 @@ impl Admission {
             return Decision::Refused(self.no_place(gate, rank, Duration::ZERO));
         }
         match gate.join(rank, account) {
-            Some(spot) => Decision::Queued(spot, rank),
+            Some(spot) => {
+                if let Some(counts) = self.counts.get(rank) {
+                    counts.waited.add();
+                }
+                Decision::Queued(spot, rank)
+            }
             None => Decision::Refused(self.victim(gate, rank)),
         }
     }

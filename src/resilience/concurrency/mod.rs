@@ -17,7 +17,7 @@
 //! queue at the upstream measures itself). The pin answers most requests of that time with 503; users call it *the dip*.
 //! Here, as in BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", and its drafts at the IETF):
 //!
-//! - **Traffic that is not limited measures itself.** While fewer than half of the places are used and nobody waits,
+//! - **Traffic that is not limited measures itself.** While nobody waits and a quarter of the places are free,
 //!   latencies are taken as they come; when min RTT is due, it is the lower quartile of what was seen.
 //! - **Otherwise the limit walks down** from what is in use, in steps of a tenth, while it pays: a queue at the upstream
 //!   that gets shorter makes each request faster and costs no throughput. A step that makes nothing faster, twice, ends
@@ -29,12 +29,16 @@
 //!
 //! And the loop does not run ahead of what it has done: a sample counts only if its request began after the limit was
 //! last changed, and after a change the next one takes twice as long as nine of ten requests do, as TCP changes its
-//! window once a round trip. (Envoy halves every 100 ms, ten times before a service of one second shows the first effect.) Three more rules:
+//! window once a round trip. (Envoy halves every 100 ms, ten times before a service of one second shows the first
+//! effect.) Three more rules:
 //!
-//! - The limit is not raised while less than half of it is used, nor lowered below twice what is used: what was not tried
-//!   is not known (Netflix's `concurrency-limits` has the first half of this rule, and starts at 20 as we do).
+//! - What was not tried is not known: while a quarter of the limit is free it is not raised, and lowered only when the
+//!   latency is far off, never below twice what is used (Netflix's `concurrency-limits` leaves it alone, and starts at 20
+//!   as we do). While nobody waits it is raised by no more than keeps that quarter free. And the first window in which
+//!   requests wait does not raise it: its answers are of requests that began before.
 //! - When the limit was lowered by a quarter and the latency did not follow, it is not our doing: the service has
-//!   become slower. That latency is the new min RTT, and a walk verifies it. Envoy would shrink to its minimum.
+//!   become slower. That latency is the new min RTT, and a walk verifies it. Envoy would go on down until
+//!   its next measurement.
 //! - When the limit has grown by half since it was measured, it is measured again before its time: the service has grown,
 //!   or it has become faster and min RTT is too high. And at `min`, where there is nothing left to lower, five windows
 //!   that would go lower say that min RTT is wrong (that one is Envoy's).
@@ -43,6 +47,7 @@
 //! (it waits for others) is not limited in any useful way; then write a number. Fewer than ten answers decide nothing.
 
 mod samples;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -51,13 +56,11 @@ pub use samples::Samples;
 
 use super::config::Concurrency;
 use samples::Histogram;
+use terms::{GRADIENT_MIN, Terms};
 use walk::{Load, STEP, Turn, Walk};
 
 /// Where the limit starts; nothing is known then.
 const FIRST: u32 = 20;
-/// Bounds of the gradient: at most halved or doubled in one step.
-const GRADIENT_MIN: f64 = 0.5;
-const GRADIENT_MAX: f64 = 2.0;
 /// From this part of the limit in use on, it is as if it were reached.
 const PRESSURE: f64 = 0.75;
 /// A window with fewer samples goes on.
@@ -88,25 +91,15 @@ pub struct Gradient {
     due_ns: u64,
     /// Sample RTTs of windows without pressure, since min RTT was last set.
     seen: Histogram,
+    /// Whether a request had to wait in the last window, and whether it was the first such window.
+    was_limited: bool,
+    has_surge: bool,
     /// Windows in a row at `min` that would go lower.
     at_min: u32,
     /// Where the limit began to be lowered.
     descent: Option<Load>,
     /// Measurements in a row that were to be made again soon.
     repeats: u32,
-}
-
-/// What the configuration says, in the units that are computed with.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    min: u32,
-    max: u32,
-    percentile: u32,
-    update_ns: u64,
-    buffer: f64,
-    interval_ns: u64,
-    jitter_percent: u32,
-    requests: u64,
 }
 
 /// What is gathered until the next decision.
@@ -140,37 +133,6 @@ pub struct Observed<'a> {
     pub was_limited: bool,
 }
 
-impl Terms {
-    fn new(config: &Concurrency) -> Terms {
-        let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let max = config.max.max(1);
-        Terms {
-            min: config.min.clamp(1, max),
-            max,
-            percentile: config.percentile.clamp(1, 99),
-            update_ns: ns(config.update_interval).max(1),
-            buffer: 1.0 + f64::from(config.buffer_percent) / 100.0,
-            interval_ns: ns(config.min_rtt_interval),
-            jitter_percent: config.min_rtt_jitter_percent,
-            requests: u64::from(config.min_rtt_requests.max(1)),
-        }
-    }
-
-    fn within(&self, limit: f64) -> u32 {
-        (limit as u32).clamp(self.min, self.max)
-    }
-
-    /// The limit that the formula makes of `limit`.
-    fn next(&self, gradient: f64, limit: u32) -> u32 {
-        let scaled = f64::from(limit) * gradient;
-        self.within(scaled + scaled.sqrt())
-    }
-
-    fn gradient(&self, min_rtt_ns: u64, rtt_ns: u64) -> f64 {
-        (min_rtt_ns as f64 * self.buffer / rtt_ns.max(1) as f64).clamp(GRADIENT_MIN, GRADIENT_MAX)
-    }
-}
-
 impl Gradient {
     /// A controller that knows nothing yet.
     pub fn new(config: &Concurrency) -> Gradient {
@@ -194,6 +156,8 @@ impl Gradient {
             measured_ns: 0,
             due_ns: 0,
             seen: Histogram::new(),
+            was_limited: false,
+            has_surge: false,
             at_min: 0,
             descent: None,
             repeats: 0,
@@ -255,7 +219,7 @@ impl Gradient {
                 Some(walk) => self.step(walk, seen, now_ns, random),
                 None => self.adjust(seen, now_ns, random),
             };
-            self.window.has_new_limit = limit != self.limit;
+            self.window.has_new_limit = limit != self.limit || std::mem::take(&mut self.has_surge);
             if self.window.has_new_limit {
                 observed.samples.set_epoch(now_ns);
             }
@@ -297,10 +261,17 @@ impl Gradient {
 
     /// The usual decision.
     fn adjust(&mut self, seen: Seen, now_ns: u64, random: u64) -> u32 {
-        let Some(mut min_rtt_ns) = self.min_rtt_ns else {
-            self.set_min_rtt(seen.rtt_ns, now_ns, random);
-            // Under pressure from the start, it may be the latency of a queue.
-            return if seen.was_limited { self.start_walk(seen) } else { self.limit };
+        let mut min_rtt_ns = match self.min_rtt_ns {
+            Some(min_rtt_ns) => min_rtt_ns,
+            None => {
+                self.set_min_rtt(seen.rtt_ns, now_ns, random);
+                if seen.was_limited {
+                    // It may be the latency of a queue: measured as soon as the limit has stopped growing.
+                    self.due_ns = now_ns;
+                    self.was_limited = true;
+                }
+                seen.rtt_ns
+            }
         };
         let is_pressed = seen.was_limited || f64::from(seen.peak) >= PRESSURE * f64::from(self.limit);
         if !is_pressed {
@@ -326,10 +297,20 @@ impl Gradient {
         let next = self.terms.next(self.gradient, self.limit);
         // While the limit grows, there is no queue to look under.
         let is_settled = next <= self.limit.saturating_add(self.limit / 10);
-        if is_pressed && is_settled && now_ns >= self.due_ns {
+        let is_first = seen.was_limited && !self.was_limited;
+        self.was_limited = seen.was_limited;
+        if is_first && next > self.limit {
+            // The answers are of requests that began before there was any pressure: they do not say that there is room.
+            self.has_surge = true;
+            self.limit
+        } else if is_pressed && is_settled && now_ns >= self.due_ns {
             self.start_walk(seen)
-        } else if is_pressed {
+        } else if seen.was_limited {
             next
+        } else if is_pressed {
+            // Nobody waits: as much room as is needed for it to stay so.
+            let wanted = f64::from(seen.peak) / PRESSURE;
+            next.min((wanted as u32).saturating_add(1)).max(self.limit)
         } else if self.gradient > GRADIENT_MIN {
             self.limit
         } else {

@@ -156,20 +156,20 @@ impl Model {
 #[test]
 fn the_limit_settles_a_little_above_what_the_service_can_do_at_once() {
     for work in [Work::Steady, Work::Uniform, Work::Exponential] {
-        for (slots, mean_ms) in [(4, 20), (10, 5), (40, 100), (100, 10), (400, 50)] {
+        for (slots, mean_ms) in [(4, 20), (10, 5), (40, 100), (150, 50)] {
             // Few slots and much chance: one measurement may be off, and another one mends it. So the median counts.
             let mut limits = Vec::new();
-            for seed in 1..=7 {
+            for seed in 1..=5 {
                 let mut model = Model::new(&Concurrency::default(), slots, mean_ms, work, seed);
-                model.run(20.0);
-                let throughput = model.throughput(20.0);
+                model.run(12.0);
+                let throughput = model.throughput(8.0);
                 let limit = model.limit;
                 limits.push(limit);
                 let about = format!("{work:?}, {slots} slots, seed {seed}: {limit}, {throughput:.3}");
                 assert!(throughput > 0.9, "{about}");
             }
             limits.sort_unstable();
-            let limit = f64::from(limits[3]) / slots as f64;
+            let limit = f64::from(limits[2]) / slots as f64;
             assert!((1.0..=2.75).contains(&limit), "{work:?}, {slots} slots: {limits:?}");
         }
     }
@@ -178,10 +178,10 @@ fn the_limit_settles_a_little_above_what_the_service_can_do_at_once() {
 #[test]
 fn a_service_that_becomes_slower_keeps_its_throughput_and_one_that_becomes_faster_gains() {
     for work in [Work::Steady, Work::Uniform] {
-        for seed in 1..=4 {
+        for seed in 1..=2 {
             let mut model = Model::new(&Concurrency::default(), 50, 20, work, seed);
             model.run(10.0);
-            for mean_ms in [40, 20, 10, 100, 5] {
+            for mean_ms in [40, 20, 10, 100] {
                 model.mean_ns = mean_ms * MS;
                 model.run(10.0);
                 let throughput = model.throughput(10.0);
@@ -212,12 +212,14 @@ fn the_limit_follows_the_capacity() {
 /// Envoy's dip: nearly all requests of that time are refused. Here nine of ten go on, and the rest waits.
 #[test]
 fn throughput_stays_while_the_best_latency_is_measured() {
-    for (slots, mean_ms) in [(10, 20), (40, 100), (100, 10), (400, 50)] {
+    let config =
+        Concurrency { min_rtt_interval: std::time::Duration::from_secs(10), ..Concurrency::default() };
+    for (slots, mean_ms) in [(10, 20), (40, 100), (100, 20)] {
         for seed in 1..=3 {
-            let mut model = Model::new(&Concurrency::default(), slots, mean_ms, Work::Uniform, seed);
-            model.run(50.0);
+            let mut model = Model::new(&config, slots, mean_ms, Work::Uniform, seed);
+            model.run(10.0);
             let (mut done, mut time_ns, mut measurements) = (0, 0, 0);
-            let end_ns = model.now_ns + 400 * SECOND;
+            let end_ns = model.now_ns + 100 * SECOND;
             while model.now_ns < end_ns {
                 model.run_until(end_ns, |model| model.gradient.is_measuring());
                 let (done_before, began_ns) = (model.done, model.now_ns);
@@ -229,18 +231,17 @@ fn throughput_stays_while_the_best_latency_is_measured() {
             let kept = done as f64 / (model.capacity() * time_ns as f64 / SECOND as f64);
             let about = format!("{slots} slots, seed {seed}: {kept:.3} in {measurements}, {time_ns} ns");
             assert!(kept > 0.9, "{about}");
-            assert!((5..=40).contains(&measurements), "{about}");
-            assert!(time_ns < 80 * SECOND, "{about}");
+            assert!((6..=40).contains(&measurements), "{about}");
         }
     }
 }
 
 #[test]
 fn traffic_that_is_not_limited_is_never_made_to_wait_for_a_measurement() {
-    for seed in 1..=4 {
+    for seed in 1..=3 {
         let mut model = Model::new(&Concurrency::default(), 100, 10, Work::Exponential, seed);
         model.arrivals = Some(500.0); // 5 of 100 slots, on average
-        let end_ns = model.now_ns + 300 * SECOND;
+        let end_ns = model.now_ns + 150 * SECOND;
         model.run_until(end_ns, |model| model.gradient.min_rtt_ns().is_some());
         model.run_until(end_ns, |model| model.gradient.is_measuring());
         assert_eq!((model.now_ns, model.waited), (end_ns, 0), "seed {seed}: limit {}", model.limit);
@@ -248,10 +249,10 @@ fn traffic_that_is_not_limited_is_never_made_to_wait_for_a_measurement() {
         assert!((5.0..=8.0).contains(&min_rtt), "the median of 10 ms exponential is 6.9 ms: {min_rtt}");
         // The service becomes twice as slow: that is seen.
         model.mean_ns = 20 * MS;
-        model.run(150.0);
+        model.run(90.0);
         let min_rtt = model.gradient.min_rtt_ns().unwrap() as f64 / MS as f64;
         assert!((10.0..=16.0).contains(&min_rtt), "{min_rtt}");
-        assert!(model.waited < 3000, "{} of 75,000 waited, until it was understood", model.waited);
+        assert!(model.waited < 3000, "{} of 45,000 waited, until it was understood", model.waited);
     }
 }
 

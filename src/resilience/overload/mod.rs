@@ -59,6 +59,17 @@ pub struct Transition {
     pub usage: Option<Usage>,
 }
 
+/// The state at one moment, for the admin page and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// What is given up.
+    pub step: Step,
+    /// Bytes in use, as last measured; 0 without a limit.
+    pub used_bytes: u64,
+    /// Bytes there are; 0 without a limit.
+    pub limit_bytes: u64,
+}
+
 /// The state of the process. Shared by all listeners.
 #[derive(Debug)]
 pub struct Overload {
@@ -136,6 +147,12 @@ impl Overload {
     /// The step.
     pub fn step(&self) -> Step {
         self.control.lock().unwrap_or_else(PoisonError::into_inner).step
+    }
+
+    /// How it stands.
+    pub fn snapshot(&self) -> Snapshot {
+        let (used_bytes, limit_bytes) = self.bytes();
+        Snapshot { step: self.step(), used_bytes, limit_bytes }
     }
 
     /// Takes in what was measured; tells when the step changed. Control side, every `interval`.
@@ -222,7 +239,8 @@ mod tests {
             assert_eq!(overload.pressure().is_none(), step == Step::Normal);
             assert_eq!(overload.pressure().is_total(), step == Step::Refuse);
             assert_eq!(overload.is_closing().load(Relaxed), step >= Step::CloseConnections);
-            assert_eq!(overload.bytes(), (percent << 20, 100 << 20));
+            let expected = Snapshot { step, used_bytes: percent << 20, limit_bytes: 100 << 20 };
+            assert_eq!(overload.snapshot(), expected);
             before = step;
         }
     }

@@ -1,4 +1,6 @@
-use super::gate::Gate;
+mod fairness;
+mod threads;
+
 use super::*;
 use crate::context::{RequestType, Rng};
 use crate::exchange::{Answer, Connection, Direction, Exchange, Guard, NoSink, Recorder, Response, Sink};
@@ -10,7 +12,6 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet};
@@ -475,144 +476,4 @@ fn an_adaptive_limit_finds_the_slots_of_the_service() {
         assert_eq!(world.snapshot().concurrency.unwrap().min_rtt_ms, Some(min_rtt));
         clients.iter().for_each(JoinHandle::abort);
     });
-}
-
-/// Latencies of accounts that ask for their share, in the presence of one that asks for `heavy_rate` in a second.
-/// And how many of them were refused.
-fn others_latency(
-    concurrency: &Concurrency,
-    fair: Fair,
-    heavy_rate: u32,
-    seed: u64,
-) -> (Vec<Duration>, usize) {
-    let concurrency = concurrency.clone();
-    // Timers are kept for others of the same thread, and belong to its runtime.
-    std::thread::spawn(move || measure_others(concurrency, fair, heavy_rate, seed)).join().unwrap()
-}
-
-fn measure_others(
-    concurrency: Concurrency,
-    fair: Fair,
-    heavy_rate: u32,
-    seed: u64,
-) -> (Vec<Duration>, usize) {
-    let result = Rc::new(RefCell::new(Vec::new()));
-    let into = Rc::clone(&result);
-    run(async move {
-        // 50 slots of 50 ms: 1,000 requests in a second. Eleven accounts, so a share is 90.
-        let load_shed = LoadShed { fair, ..tiers(&[]) };
-        let slots = Slots::uneven(50, 50 * MS, seed);
-        let world = Rc::new(World::within(Some(concurrency), &load_shed, slots));
-        let accounts = ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
-        let (warm_up, end) = (Duration::from_secs(3), Duration::from_secs(9));
-        let mut senders = Vec::new();
-        let clients = accounts.into_iter().map(|account| (account, 60)).chain([("heavy", heavy_rate)]);
-        for (index, (account, rate)) in clients.enumerate().filter(|(_, (_, rate))| *rate > 0) {
-            let (world, into) = (Rc::clone(&world), Rc::clone(&into));
-            senders.push(tokio::task::spawn_local(async move {
-                let mut rng = Rng::new(seed * 100 + index as u64);
-                let start = Instant::now();
-                let mut at = if account == "heavy" { warm_up } else { Duration::ZERO };
-                let mut told = Vec::new();
-                while at < end {
-                    // Poisson arrivals.
-                    at += Duration::from_secs_f64(-(1.0 - uniform(&mut rng)).ln() / f64::from(rate));
-                    tokio::time::sleep_until(start + at).await;
-                    told.push((at, world.spawn(of(account, ""))));
-                }
-                for (at, told) in told {
-                    let told = told.await.unwrap();
-                    if account != "heavy" && at > warm_up {
-                        into.borrow_mut().push((told.time, told.answer.is_err()));
-                    }
-                }
-            }));
-        }
-        for sender in senders {
-            sender.await.unwrap();
-        }
-    });
-    let told = result.take();
-    let refused = told.iter().filter(|(_, is_refused)| *is_refused).count();
-    let mut times: Vec<_> = told.into_iter().map(|(time, _)| time).collect();
-    times.sort_unstable();
-    (times, refused)
-}
-
-/// One account at a hundred times its share leaves the others' 99th percentile within 1.5 times of what it is without.
-#[test]
-fn one_account_at_100_times_its_share_does_not_slow_the_others_down() {
-    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
-    for (name, config) in [("auto", Concurrency::default()), ("fixed", fixed(55))] {
-        for seed in 1..=2 {
-            let (alone, _) = others_latency(&config, Fair::AccountId, 0, seed);
-            let (beside, refused) = others_latency(&config, Fair::AccountId, 9000, seed);
-            assert!(alone.len() > 3000 && beside.len() > 3000);
-            let (p99, p99_alone) = (p99(&beside), p99(&alone));
-            let about =
-                format!("{name}, seed {seed}: p99 {p99_alone:?} alone and {p99:?} beside; {refused} refused");
-            eprintln!("{about}");
-            assert!(p99 <= p99_alone.mul_f64(1.5) && refused == 0, "{about}");
-        }
-    }
-    // In one line with all others, they wait behind it, and most are turned away.
-    let (beside, refused) = others_latency(&fixed(55), Fair::None, 9000, 1);
-    assert!(refused > beside.len() / 2, "{refused} of {}", beside.len());
-}
-
-/// Many threads, one gate: nobody is forgotten, and there are never too many.
-#[test]
-fn threads_share_the_places_and_nobody_is_forgotten() {
-    const LIMIT: u32 = 3;
-    const ROUNDS: u32 = 400;
-    let gate = Arc::new(Gate::new(&Concurrency { queue_max: 10_000, ..fixed(LIMIT) }, 1));
-    let active = Arc::new(AtomicU32::new(0));
-    let visitor = |seed: u64| {
-        let (gate, active) = (Arc::clone(&gate), Arc::clone(&active));
-        async move {
-            let mut rng = Rng::new(seed);
-            let (mut done, mut most) = (0, 0);
-            for round in 0..ROUNDS {
-                if !gate.try_enter() {
-                    let spot = gate.join(rng.next_u64() as usize % 3, rng.next_u64() % 5).unwrap();
-                    let outcome = if rng.next_u64().is_multiple_of(8) {
-                        tokio::task::yield_now().await;
-                        gate.give_up(&spot)
-                    } else {
-                        Some(std::future::poll_fn(|cx| spot.turn.poll(cx.waker())).await)
-                    };
-                    if outcome.is_none() {
-                        continue;
-                    }
-                }
-                most = most.max(active.fetch_add(1, Ordering::SeqCst) + 1);
-                if round % 3 == 0 {
-                    tokio::task::yield_now().await;
-                }
-                active.fetch_sub(1, Ordering::SeqCst);
-                gate.leave();
-                done += 1;
-            }
-            (done, most)
-        }
-    };
-    let threads: Vec<_> = (0..4u64)
-        .map(|thread| {
-            let visitors: Vec<_> = (0..6).map(|visit| visitor(thread * 6 + visit)).collect();
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                runtime.block_on(async {
-                    let tasks: Vec<_> = visitors.into_iter().map(tokio::spawn).collect();
-                    let mut told = Vec::new();
-                    for task in tasks {
-                        told.push(task.await.unwrap());
-                    }
-                    told
-                })
-            })
-        })
-        .collect();
-    let told: Vec<(u32, u32)> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-    assert!(told.iter().all(|(done, most)| *done > ROUNDS / 2 && *most <= LIMIT), "{told:?}");
-    assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
 }
