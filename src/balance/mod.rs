@@ -147,7 +147,8 @@ impl<'a> Chooser<'a> {
         let hand = self.hand(level, group, tried);
         let position = match self.cluster.settings.balance.policy {
             Policy::PeakEwma => {
-                two_choices::pick(&hand, random, |a, b| peak_ewma::is_less_loaded(a, b, self.now_ns))
+                let mean = group.mean_weight();
+                two_choices::pick(&hand, random, |a, b| peak_ewma::is_less_loaded(a, b, mean, self.now_ns))
             }
             Policy::LeastRequest => two_choices::pick(&hand, random, least_request::has_fewer),
             Policy::RoundRobin => round_robin::pick(&hand, random, || self.cluster.next_turn()),

@@ -32,7 +32,7 @@ fn a_pick_is_in_flight_until_it_is_dropped() {
 }
 
 #[test]
-fn of_two_the_faster_or_less_loaded_or_heavier_is_picked() {
+fn of_two_the_faster_or_less_loaded_is_picked() {
     // (weights, averages in ms, in flight) → picked, whichever is drawn first
     let table = [
         ([1, 1], [10, 20], [0, 0], 0),
@@ -40,7 +40,8 @@ fn of_two_the_faster_or_less_loaded_or_heavier_is_picked() {
         ([1, 1], [10, 10], [3, 1], 1),
         ([1, 1], [10, 25], [1, 0], 0),
         ([1, 1], [10, 25], [2, 0], 1),
-        ([1, 4], [10, 30], [0, 0], 1),
+        ([1, 4], [10, 30], [0, 0], 0),
+        ([1, 4], [10, 30], [3, 0], 1),
     ];
     for (weights, averages, in_flight, expected) in table {
         for random in [0, u64::MAX] {
@@ -61,9 +62,10 @@ fn of_two_the_one_with_fewer_requests_for_its_weight_is_picked() {
     let table = [
         ([1, 1], [0, 1], 0),
         ([1, 1], [5, 4], 1),
-        ([1, 3], [0, 1], 1),
-        ([1, 3], [0, 3], 0),
-        ([2, 5], [3, 8], 1),
+        ([1, 3], [0, 1], 0),
+        ([1, 3], [1, 1], 1),
+        ([2, 5], [3, 7], 1),
+        ([2, 5], [3, 8], 0),
     ];
     for (weights, in_flight, expected) in table {
         for random in [0, u64::MAX] {
@@ -74,6 +76,33 @@ fn of_two_the_one_with_fewer_requests_for_its_weight_is_picked() {
             }
             let choice = pick(&cluster, &anyone(), &mut || random, 0).unwrap();
             assert_eq!(index(&choice), expected, "{weights:?} {in_flight:?}");
+        }
+    }
+}
+
+/// One request after the other: nothing is in flight when the next one comes.
+#[test]
+fn weights_count_also_where_nobody_waits_and_who_is_slow_is_left_all_the_same() {
+    for policy in [Policy::PeakEwma, Policy::LeastRequest, Policy::Random] {
+        for (weights, slow_ms) in [([4, 1], 13), ([99, 1], 13), ([4, 1], 100)] {
+            let cluster = cluster(policy, &weights);
+            let mut random = seeded(3);
+            let mut light = 0;
+            for turn in 0..10_000 {
+                let now_ns = turn * SECOND / 100;
+                let at = index(&pick(&cluster, &anyone(), &mut random, now_ns).unwrap());
+                light += usize::from(at == 1);
+                let ms = if at == 0 { slow_ms } else { 10 } + turn % 3;
+                observe(&endpoint(&cluster, at), Duration::from_millis(ms), now_ns);
+            }
+            let share = light as f64 / 10_000.0;
+            let about = format!("{policy:?} {weights:?} {slow_ms} ms: {share}");
+            if policy == Policy::PeakEwma && slow_ms == 100 {
+                assert!(share > 0.97, "{about}");
+            } else {
+                let wanted = 1.0 / f64::from(weights[0] + weights[1]);
+                assert!((share - wanted).abs() < 0.3 * wanted, "{about}");
+            }
         }
     }
 }

@@ -72,6 +72,12 @@ impl Group {
         self.ends.last().copied().unwrap_or(self.members.len() as u64)
     }
 
+    /// The average weight; `None` where all weigh the same.
+    #[inline]
+    pub fn mean_weight(&self) -> Option<f64> {
+        (!self.ends.is_empty()).then(|| self.total() as f64 / self.len() as f64)
+    }
+
     /// The position of the endpoint that a number below [`Group::total`] belongs to.
     #[inline]
     pub fn holder(&self, number: u64) -> usize {
