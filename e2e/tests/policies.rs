@@ -1,8 +1,13 @@
 //! What routes say about patience, repetition and rates, seen from both sides: deadlines, retries, hedges, rate limits,
 //! concurrency, shedding.
 
-use e2e::{RawClient, Response, Script, Setup, Sidelight, Step, StrictBackend, wait_for};
+use e2e::frames::{Peer, headers};
+use e2e::{
+    Http2Server, RawClient, Response, Script, Setup, Sidelight, Step, StrictBackend, to_other, wait_for,
+};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const ENVOY_TIMEOUT: &str = "x-envoy-expected-rq-timeout-ms";
@@ -100,6 +105,79 @@ fn a_retry_goes_elsewhere_waits_as_asked_and_is_told() {
     let event = proxy.events().find("the retried", |event| event["sidelight.retries"] == 1);
     assert_eq!(event["sidelight.retry.reasons"], serde_json::json!(["503"]), "{event}");
     assert!(event["sidelight.retry.backoff_ms"].as_f64() >= Some(1000.0), "{event}");
+}
+
+#[test]
+fn an_endpoint_that_says_nothing_is_left_after_the_time_of_a_try() {
+    let (silent, good) = (StrictBackend::start(), StrictBackend::start());
+    silent.script("/", Script(vec![Step::ReadBody, Step::AwaitHangUp]));
+    let route = "    timeout: { per_try: 200ms, request: 10s }\n    retry: { limit: 1, on: [gateway_error] }";
+    let proxy = Sidelight::start(&setup(&[&silent, &good], route));
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy, "/", "").status, 200);
+    }
+    let event = proxy.events().find("the retried", |event| event["sidelight.retries"] == 1);
+    assert_eq!(event["sidelight.endpoint"], good.address().to_string(), "{event}");
+    assert!(
+        event["duration_ms"].as_f64().or(event["sidelight.duration_ms"].as_f64()) >= Some(200.0),
+        "{event}"
+    );
+    silent.wait_for_hang_up(1);
+}
+
+#[test]
+fn a_wait_that_would_outlast_the_deadline_is_not_begun() {
+    let (bad, good) = (StrictBackend::start(), StrictBackend::start());
+    for backend in [&bad, &good] {
+        backend.script("/", reply("503 Service Unavailable", "Retry-After: 30\r\n"));
+    }
+    let proxy = Sidelight::start(&setup(&[&bad, &good], "    retry: { limit: 3, on: [gateway_error] }"));
+    let started = Instant::now();
+    let answer = ask(&proxy, "/", &format!("{ENVOY_TIMEOUT}: 5000\r\n"));
+    assert_eq!((answer.status, header(&answer, "retry-after")), (503, "30"));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    let event = proxy.events().find("the answer", |event| event["http.response.status_code"] == 503);
+    assert_eq!(event["sidelight.attempts"], 1, "{event}");
+    assert!(event["sidelight.retry.denied"].is_string(), "{event}");
+}
+
+#[test]
+fn a_download_ends_at_its_stream_timeout_and_says_so() {
+    let backend = StrictBackend::start();
+    let head = format!("HTTP/1.1 200 OK\r\n{DATE}\r\nContent-Length: 10\r\n\r\nhello");
+    backend.script("/", Script(vec![Step::ReadBody, Step::Send(head.into_bytes()), Step::AwaitHangUp]));
+    let proxy = Sidelight::start(&setup(&[&backend], "    timeout: { stream: 300ms }"));
+    let started = Instant::now();
+    let request = "GET / HTTP/1.1\r\nHost: payments\r\n\r\n";
+    let cut = RawClient::connect(proxy.outbound()).ask(request);
+    assert!(cut.is_err(), "half of the content is no answer: {cut:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let event = proxy.events().find("the cut", |event| event["sidelight.cause"] == "stream_timeout");
+    assert_eq!(event["http.response.body.size"], 5, "{event}");
+    backend.wait_for_hang_up(1);
+}
+
+#[test]
+fn a_grpc_call_whose_trailers_say_unavailable_is_sent_again_before_anything_went_on() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&calls);
+    let upstream = Http2Server::answering(move |peer, stream, _| {
+        let status = if seen.fetch_add(1, Ordering::SeqCst) == 0 { "14" } else { "0" };
+        let head = [(":status", "200"), ("content-type", "application/grpc")];
+        let trailers = [("grpc-status", status)];
+        peer.send([headers(stream, &head, false), headers(stream, &trailers, true)].concat());
+    });
+    let cluster = format!("other:\n  endpoints: [\"{}\"]\n  protocol: http2", upstream.address());
+    let route = "routes:\n  - name: all\n    cluster: other\n    retry: { limit: 1, on: [unavailable], idempotent: true }";
+    let proxy = Sidelight::start(&Setup::bare().section("clusters", &cluster).section("outbound", route));
+    let mut peer = Peer::connect(proxy.outbound());
+    let call =
+        to_other("POST", "/shop.Prices/Get", &[("content-type", "application/grpc"), ("te", "trailers")]);
+    let answer = peer.ask(1, &call).expect("an answer");
+    let status = answer.trailer("grpc-status").or(answer.get("grpc-status"));
+    assert_eq!((status, calls.load(Ordering::SeqCst)), (Some("0"), 2), "{answer:?}");
+    let event = proxy.events().find("the call", |event| event["sidelight.attempts"] == 2);
+    assert_eq!(event["sidelight.retry.reasons"], serde_json::json!(["grpc-14"]), "{event}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ impl Control {
         let snapshot = Snapshot::of(&start.current, &start.around);
         let stamp = start.file.as_deref().and_then(|file| Stamp::of_path(file).ok());
         start.registry.watch_limits(&start.around.limits);
+        start.registry.watch_overload(&start.around.overload);
+        start.registry.watch_admissions(snapshot.admissions.clone());
         start.registry.config_applied(&start.current.loaded.revision, start.current.cluster_list());
         Control(Arc::new(Inner {
             state: Mutex::new(State {
@@ -130,6 +132,7 @@ impl Control {
             tracing::info!(listener, %address, "listening");
         }
         state.snapshot = Snapshot::of(&current, &self.0.around);
+        self.0.registry.watch_admissions(state.snapshot.admissions.clone());
         self.0.registry.config_applied(&current.loaded.revision, current.cluster_list());
         let revision = current.loaded.revision.clone();
         state.current = current;

@@ -10,6 +10,7 @@
 //!
 //! How it fails: it cannot; what cannot be read from the system is left out of the scrape.
 
+mod admission;
 pub(crate) mod block;
 pub mod connections;
 pub mod histogram;

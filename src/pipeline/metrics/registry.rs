@@ -12,6 +12,8 @@ use crate::error::Kind;
 use crate::exchange::Direction;
 use crate::pipeline::{Accounts, Service};
 use crate::quota::Limits;
+use crate::resilience::admission::Admission;
+use crate::resilience::overload::Overload;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -36,6 +38,8 @@ pub struct Registry {
     pub(super) connections: Mutex<Vec<Arc<ConnectionStats>>>,
     pub(super) clusters: ArcSwap<Vec<Arc<Cluster>>>,
     pub(super) limits: OnceLock<Arc<Limits>>,
+    pub(super) admissions: ArcSwap<Vec<Arc<Admission>>>,
+    pub(super) overload: OnceLock<Arc<Overload>>,
     pub(super) config: Mutex<ConfigState>,
     pub(super) accounts: Accounts,
 }
@@ -86,6 +90,8 @@ impl Registry {
             connections: Mutex::default(),
             clusters: ArcSwap::default(),
             limits: OnceLock::new(),
+            admissions: ArcSwap::default(),
+            overload: OnceLock::new(),
             config: Mutex::default(),
             accounts,
         }

@@ -28,6 +28,7 @@ impl Registry {
         self.render_connections(&mut page);
         self.render_clusters(&mut page);
         self.render_resilience(&mut page);
+        self.render_admission(&mut page);
         self.render_pipeline(&mut page);
         self.render_config(&mut page);
         self.render_process(&mut page);
