@@ -89,7 +89,7 @@ e2e-tools:
 	fi
 
 bench: ## parts by criterion, then what a request costs beside haproxy, nginx and Envoy (benches/README.md)
-	$(CARGO) bench --bench codec --bench context --bench route
+	$(CARGO) bench --bench codec --bench context --bench route --bench balance --bench layers
 	$(CARGO) bench --bench proxy -- $(BENCH)
 
 bench-check: e2e-tools ## instructions of a request (callgrind) against benches/callgrind.baseline; over 5 % more fails

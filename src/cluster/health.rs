@@ -13,7 +13,7 @@ pub struct Health {
     pub consecutive_gateway_failures: AtomicU32,
     /// How often it was ejected lately.
     pub ejections: AtomicU32,
-    /// When the ejection ends, in nanoseconds since the process started.
+    /// When the ejection ends, or would have ended, in nanoseconds since the process started.
     pub ejected_until_ns: AtomicU64,
     /// Since when it is warming up (slow start), in nanoseconds since the process started; 0: it is warm.
     pub warming_since_ns: AtomicU64,

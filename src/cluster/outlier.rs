@@ -4,11 +4,14 @@
 //! and gateway failures in a row, which workers find as they happen; success rate far below that of the others, and
 //! percentage of failures, which [`Cluster::sweep_outliers`] looks at in intervals. No answer counts as a gateway
 //! failure (Envoy without `split_external_local_origin_errors`). An ejection lasts `base_ejection_time` × how often the
-//! endpoint was ejected lately, at most `max_ejection_time`; each interval without one takes one off that number.
+//! endpoint was ejected lately, at most `max_ejection_time`; each interval without one takes one off that number. An
+//! active check that succeeds ends an ejection before its time.
 //!
 //! Where we differ: it is on by default; the end of an ejection is looked for each second, not each interval; of several
-//! outliers at one look the worst is ejected first; and the last endpoint that is usable is never ejected, whatever the
-//! percentage, because an outlier is one among others.
+//! outliers at one look the worst is ejected first; the last endpoint that is usable is never ejected, whatever the
+//! percentage, because an outlier is one among others; and a check is believed once: where it brought back an endpoint
+//! that was soon ejected again, it does not see what requests see, and ends no ejection any more unless it had failed
+//! itself in between.
 //!
 //! Position: told by [`Cluster::learn`], once for each attempt. A success costs two relaxed loads. Records: counters,
 //! and changes in the journal; that an endpoint is *not* ejected is told once in an interval.
@@ -201,15 +204,23 @@ impl Cluster {
         }
     }
 
+    /// An active check of `endpoint` says that it is healthy: ends its ejection, if there is one and the check is
+    /// believed; whether it did. `is_news`: until now, checks said that it is not healthy.
+    pub fn uneject_by_check(&self, endpoint: &Arc<Endpoint>, is_news: bool, now_ns: u64) -> bool {
+        let is_allowed = self.settings.outlier_detection.successful_active_health_check_uneject_host;
+        let is_believed = is_news || endpoint.health.ejections.load(Relaxed) <= 1;
+        is_allowed && is_believed && self.uneject(endpoint, "health_check", now_ns)
+    }
+
     /// Uses `endpoint` again, if it was ejected; whether it was. `by` is `time` or `health_check`.
-    pub fn uneject(&self, endpoint: &Arc<Endpoint>, by: &'static str, now_ns: u64) -> bool {
+    fn uneject(&self, endpoint: &Arc<Endpoint>, by: &'static str, now_ns: u64) -> bool {
         {
             let mut memory = self.stats.outliers.memory();
             if !endpoint.health.has(Reason::Ejected) {
                 return false;
             }
             endpoint.health.forget_failures();
-            endpoint.health.ejected_until_ns.store(now_ns, Relaxed);
+            // `ejected_until_ns` stays: an ejection that was cut short counts for as long as it would have lasted.
             self.restore(endpoint, Reason::Ejected, now_ns);
             memory.ejected = memory.ejected.saturating_sub(1);
         }

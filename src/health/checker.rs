@@ -71,6 +71,8 @@ where
             }
             let wake_at = self.start_due(&mut checks, &mut ids, now).map_or(look_at, |due| due.min(look_at));
             tokio::select! {
+                // In this order, so that a simulation is the same each time; what is due is started above in any case.
+                biased;
                 Some(done) = checks.join_next_with_id() => self.settle(done, &mut ids),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
@@ -168,12 +170,7 @@ fn apply(cluster: &Cluster, settled: &Settled, failure: Option<&str>, now: Insta
         let endpoint = Some((Arc::clone(&endpoint.name), endpoint.address));
         cluster.journal.note(Change { cluster: Arc::clone(&cluster.name), endpoint, what });
     }
-    let terms = &cluster.settings.outlier_detection;
-    if failure.is_none()
-        && *state == State::Healthy
-        && terms.successful_active_health_check_uneject_host
-        && endpoint.health.has(Reason::Ejected)
-    {
-        cluster.uneject(endpoint, "health_check", now_ns);
+    if failure.is_none() && *state == State::Healthy && endpoint.health.has(Reason::Ejected) {
+        cluster.uneject_by_check(endpoint, turn.is_some(), now_ns);
     }
 }

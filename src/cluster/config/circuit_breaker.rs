@@ -15,7 +15,7 @@ pub struct CircuitBreaker {
     #[serde(with = "units::count_or_none")]
     #[schemars(with = "units::CountOrNone")]
     pub connections: Option<usize>,
-    /// Requests that wait for a connection (else 503).
+    /// Requests that have no connection yet: they wait for one, or one is being made (else 503).
     #[serde(with = "units::count_or_none")]
     #[schemars(with = "units::CountOrNone")]
     pub pending: Option<usize>,
@@ -82,7 +82,8 @@ pub struct Breaker {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub backoff_min: Duration,
-    /// The longest time it stays open before a request is let through as a probe.
+    /// The longest time it stays open before a request is let through as a probe; the random part of `jitter_percent`
+    /// comes on top.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub backoff_max: Duration,

@@ -68,7 +68,7 @@ pub struct OutlierDetection {
     /// How many of those ejections are carried out, in percent.
     #[schemars(range(max = 100))]
     pub enforcing_failure_percentage: u32,
-    /// Whether an active health check that succeeds ends an ejection.
+    /// Whether an active health check that succeeds ends an ejection; not again where requests then fail as before.
     pub successful_active_health_check_uneject_host: bool,
 }
 

@@ -309,7 +309,7 @@ fn part_of_the_ejections_can_be_carried_out() {
     });
     for _ in 0..1000 {
         world.attempts(0, status(500), 5);
-        world.cluster.uneject(&world.endpoint(0), "health_check", world.now_ns);
+        world.cluster.uneject_by_check(&world.endpoint(0), true, world.now_ns);
         world.changes();
     }
     let carried_out = world.cluster.stats.ejections.get();
@@ -332,12 +332,43 @@ fn an_active_check_brings_back_before_time() {
     world.attempts(0, status(500), 5);
     world.changes();
     let endpoint = world.endpoint(0);
-    assert!(world.cluster.uneject(&endpoint, "health_check", world.now_ns));
+    assert!(world.cluster.uneject_by_check(&endpoint, false, world.now_ns));
     assert_eq!(world.changes(), [What::Unejected { by: "health_check" }]);
     assert!(endpoint.health.is_usable());
-    assert!(!world.cluster.uneject(&endpoint, "health_check", world.now_ns), "once");
+    assert!(!world.cluster.uneject_by_check(&endpoint, false, world.now_ns), "it is back already");
     world.wait(60);
     assert_eq!(world.changes(), [], "its time being over is no news any more");
+}
+
+/// The checks pass and requests fail: the checks are believed once.
+#[test]
+fn an_endpoint_that_a_check_brought_back_for_nothing_stays_out_for_its_time() {
+    let mut world = world(2, |_| {});
+    let endpoint = world.endpoint(0);
+    world.attempts(0, status(500), 5);
+    world.wait(5);
+    assert!(world.cluster.uneject_by_check(&endpoint, false, world.now_ns));
+    world.changes();
+    // The first ejection would have lasted 30 s, and it takes an interval more until it is forgotten.
+    world.wait(34);
+    world.attempts(0, status(500), 5);
+    assert!(matches!(world.changes()[..], [What::Ejected { times: 2, .. }]));
+    for _ in 0..59 {
+        world.wait(1);
+        assert!(!world.cluster.uneject_by_check(&endpoint, false, world.now_ns), "it does not see it");
+    }
+    world.wait(1);
+    assert_eq!(world.changes(), [What::Unejected { by: "time" }]);
+    world.attempts(0, status(500), 5);
+    assert!(matches!(world.changes()[..], [What::Ejected { times: 3, .. }]));
+    assert!(
+        world.cluster.uneject_by_check(&endpoint, true, world.now_ns),
+        "checks failed too, and pass again"
+    );
+    // Once all is forgotten, the next one is the first.
+    world.wait(200);
+    world.attempts(0, status(500), 5);
+    assert!(world.cluster.uneject_by_check(&endpoint, false, world.now_ns));
 }
 
 #[test]

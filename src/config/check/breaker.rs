@@ -16,14 +16,6 @@ impl<'a> Check<'a, '_> {
         let Some(caps) = self.read::<CircuitBreaker>(node) else { return };
         self.below(node, "requests_per_account", caps.requests_per_account, "requests", caps.requests);
         self.below(node, "retries", caps.retries, "requests", caps.requests);
-        if let Some(pending) = node.entry("pending")
-            && caps.connections.is_none()
-            && caps.pending != CircuitBreaker::default().pending
-            && caps.pending.is_some()
-        {
-            let message = "`pending` has no effect: requests wait only when `connections` are all in use, and it is `none`";
-            self.warning(pending.key_span, message, "write a number for `connections`, or remove `pending`");
-        }
         if let (Some(node), Some(breaker)) = (node.get("breaker"), &caps.breaker) {
             self.breaker(node, breaker);
         }

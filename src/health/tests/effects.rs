@@ -83,6 +83,27 @@ async fn a_success_ends_an_ejection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_second_ejection_is_ended_by_checks_only_if_they_failed_too() {
+    let mut world = World::new(0..2);
+    let running = world.start(&terms(), 1);
+    running.first().await;
+    let endpoint = world.endpoint(0);
+    eject(&endpoint);
+    endpoint.health.ejections.store(2, std::sync::atomic::Ordering::Relaxed);
+    world.changes();
+    tokio::time::sleep(secs(35)).await;
+    assert!(endpoint.health.has(Reason::Ejected), "the checks pass, and did so when requests failed");
+    assert_eq!(world.changes(), []);
+    world.say(0, Answer::Bad("down"));
+    tokio::time::sleep(secs(13)).await;
+    world.say(0, Answer::Good);
+    tokio::time::sleep(secs(12)).await;
+    assert!(endpoint.health.is_usable());
+    let changes: Vec<What> = world.changes().into_iter().map(|(_, what)| what).collect();
+    assert_eq!(changes, [unhealthy(false, "down"), healthy(false), What::Unejected { by: "health_check" }]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ejection_stays_while_checks_do_not_say_healthy_or_may_not() {
     let off = OutlierDetection {
         successful_active_health_check_uneject_host: false,

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// A number of the limit; `None` where it is not known yet.
 type Number = fn(&ConcurrencySnapshot) -> Option<f64>;
 
+/// How many requests of a tier were turned away for one reason.
+type Count = fn(&RankSnapshot) -> u64;
+
 /// Gauges of a listener with `concurrency`.
 const GAUGES: [(&str, &str, Number); 6] = [
     ("sidelight_concurrency_limit", "Exchanges that may be under way.", |it| Some(f64::from(it.limit))),
@@ -24,7 +27,7 @@ const GAUGES: [(&str, &str, Number); 6] = [
 ];
 
 /// Why a request was turned away, as the label says it.
-const REASONS: [(&str, fn(&RankSnapshot) -> u64); 4] = [
+const REASONS: [(&str, Count); 4] = [
     ("queue_timeout", |tier| tier.timed_out),
     ("queue_full", |tier| tier.shed_queue),
     ("memory_shed", |tier| tier.shed_memory),

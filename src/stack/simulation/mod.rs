@@ -10,7 +10,7 @@ use super::http::{HttpStack, Parts, http_stack};
 use super::mirror::Mirrors;
 use super::settings::Settings;
 use crate::balance::layer::Balancing;
-use crate::cluster::{self, Change, Cluster, Journal, Target, clock_ns};
+use crate::cluster::{self, Change, Cluster, Journal, Target, What, clock_ns};
 use crate::connect::{Dial, Pools, Upstream};
 use crate::context::Rng;
 use crate::exchange::{Connection, Ctx, Direction, Exchange, NoSink, Record, Recorder, Sink};
@@ -21,14 +21,16 @@ use crate::resilience::config::LoadShed;
 use crate::resilience::overload::Overload;
 use crate::route::{Defaults, Fallback, Mirroring, Routing, Table, TableCell};
 use crate::svc::{Body, Frame, Method, RequestHead};
-use crate::{config, limits};
-use network::{Fault, Network};
+use crate::{config, health, limits};
+use network::{Fault, Lie, Network};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::Receiver;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -44,6 +46,8 @@ struct World {
     sent: Cell<u64>,
     rng: RefCell<Rng>,
     start: Instant,
+    /// Health checks, where the cluster has them.
+    _checks: Option<health::Running>,
 }
 
 /// What became of a request.
@@ -94,6 +98,8 @@ impl World {
         let mut rng = Rng::new(seed);
         let stacks =
             pools.iter().map(|pools| stack(&config, &cluster, &network, pools, rng.next_u64())).collect();
+        let checks = config.clusters["c"].health.as_ref();
+        let checks = checks.map(|config| check(&cluster, config, &network, rng.next_u64()));
         Rc::new(World {
             network,
             cluster,
@@ -105,6 +111,7 @@ impl World {
             sent: Cell::new(0),
             rng: RefCell::new(rng),
             start: Instant::now(),
+            _checks: checks,
         })
     }
 
@@ -215,6 +222,37 @@ impl World {
         }
         changes
     }
+}
+
+/// Starts health checks over the network. Whoever checks may live on another thread, and the network cannot: it is asked
+/// through a channel.
+fn check(
+    cluster: &Arc<Cluster>,
+    config: &cluster::config::HealthCheck,
+    network: &Rc<Network>,
+    seed: u64,
+) -> health::Running {
+    type Asked = (SocketAddr, oneshot::Sender<Result<(), String>>);
+    let (ask, mut asked) = mpsc::unbounded_channel::<Asked>();
+    let network = Rc::clone(network);
+    tokio::task::spawn_local(async move {
+        while let Some((address, mut answer)) = asked.recv().await {
+            let network = Rc::clone(&network);
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    biased;
+                    // Cut at its timeout, a check closes its connection.
+                    () = answer.closed() => {}
+                    verdict = network.check(address) => drop(answer.send(verdict)),
+                }
+            });
+        }
+    });
+    health::start_with(Arc::clone(cluster), config, &Handle::current(), seed, move |endpoint| {
+        let (answer, verdict) = oneshot::channel();
+        let _ = ask.send((endpoint.address, answer));
+        async move { verdict.await.unwrap_or_else(|_| Err("the network is gone".into())) }
+    })
 }
 
 /// The stack of one worker.

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -33,7 +33,29 @@ pub(super) enum Fault {
     Failing(u32),
     /// It resets the connection after it has read, and carried out, the request.
     Resetting,
+    /// Its health checks are wrong about it.
+    Lying(Lie),
 }
+
+/// How an endpoint lies when it is asked how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// It passes its checks, and answers every request with 503.
+    Fails,
+    /// It passes its checks, and never answers a request.
+    Hangs,
+    /// It passes its checks, and resets the connection after it has carried out a request.
+    Resets,
+    /// It fails its checks, and serves requests as it should.
+    PlaysDead,
+}
+
+/// What health checks ask for. An endpoint does with it what it does with every request, unless it lies.
+pub(super) const CHECK_PATH: &str = "/healthz";
+
+const GARBAGE: &str = "\x15\x03\x01 this is not HTTP\r\n\r\n";
+const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// An endpoint.
 pub(super) struct Server {
@@ -46,7 +68,9 @@ pub(super) struct Server {
     freed: Notify,
     /// Rung when the process is killed.
     killed: Notify,
-    /// When it answered each request.
+    /// Requests that reached it, checks not counted.
+    pub(super) asked: Cell<u64>,
+    /// When it answered each of them.
     pub(super) answered: RefCell<Vec<Instant>>,
 }
 
@@ -71,6 +95,7 @@ impl Network {
                 busy: Cell::new(0),
                 freed: Notify::new(),
                 killed: Notify::new(),
+                asked: Cell::new(0),
                 answered: RefCell::default(),
             })
         };
@@ -89,6 +114,15 @@ impl Network {
         if fault == Fault::Killed {
             server.killed.notify_waiters();
         }
+    }
+
+    /// Asks an endpoint how it is, on a connection of its own.
+    pub(super) async fn check(&self, address: SocketAddr) -> Result<(), String> {
+        let mut io = self.dial(address).await.map_err(|error| error.to_string())?;
+        let request = format!("GET {CHECK_PATH} HTTP/1.1\r\nhost: c\r\n\r\n");
+        io.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let head = read_head(&mut io).await.ok_or("no answer")?;
+        if head.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(head) }
     }
 }
 
@@ -128,6 +162,7 @@ impl Connection {
     async fn run(self, mut stream: DuplexStream) {
         let server = Rc::clone(&self.server);
         tokio::select! {
+            biased;
             () = server.killed.notified() => {}
             () = self.serve(&mut stream) => {}
         }
@@ -135,7 +170,11 @@ impl Connection {
 
     async fn serve(&self, stream: &mut DuplexStream) {
         while let Some(path) = read_request(stream).await {
-            self.attempts.set(self.attempts.get() + 1);
+            let is_check = path == CHECK_PATH;
+            if !is_check {
+                self.attempts.set(self.attempts.get() + 1);
+                self.server.asked.set(self.server.asked.get() + 1);
+            }
             if self.wait_while_silent().await.is_err() {
                 return;
             }
@@ -143,7 +182,9 @@ impl Connection {
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
             }
-            self.server.answered.borrow_mut().push(Instant::now());
+            if !is_check {
+                self.server.answered.borrow_mut().push(Instant::now());
+            }
         }
     }
 
@@ -161,11 +202,15 @@ impl Connection {
 
     async fn answer(&self, path: String) -> Option<&'static str> {
         let server = &self.server;
+        let is_check = path == CHECK_PATH;
         match server.fault.get() {
-            Fault::Garbage => return Some("\x15\x03\x01 this is not HTTP\r\n\r\n"),
+            Fault::Garbage => return Some(GARBAGE),
             Fault::Failing(percent) if self.rng.borrow_mut().next_u64() % 100 < u64::from(percent) => {
-                return Some("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+                return Some(UNAVAILABLE);
             }
+            Fault::Lying(Lie::PlaysDead) if is_check => return Some(UNAVAILABLE),
+            Fault::Lying(Lie::Fails) if !is_check => return Some(UNAVAILABLE),
+            Fault::Lying(Lie::Hangs) if !is_check => std::future::pending().await,
             _ => {}
         }
         while server.busy.get() >= server.slots {
@@ -178,10 +223,11 @@ impl Connection {
         tokio::time::sleep(server.service.get() * factor * spread as u32 / 100).await;
         drop(place);
         *self.executed.borrow_mut().entry(path).or_default() += 1;
-        if server.fault.get() == Fault::Resetting {
-            return None;
+        match server.fault.get() {
+            Fault::Resetting => None,
+            Fault::Lying(Lie::Resets) if !is_check => None,
+            _ => Some(OK),
         }
-        Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
     }
 }
 
@@ -202,8 +248,12 @@ impl Drop for Place {
     }
 }
 
-/// Reads a head; its path.
+/// Reads a request; its path.
 async fn read_request(stream: &mut DuplexStream) -> Option<String> {
+    read_head(stream).await?.split(' ').nth(1).map(str::to_owned)
+}
+
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut piece = [0; 1];
@@ -212,6 +262,5 @@ async fn read_request(stream: &mut DuplexStream) -> Option<String> {
         }
         head.extend_from_slice(&piece);
     }
-    let text = String::from_utf8_lossy(&head);
-    text.split(' ').nth(1).map(str::to_owned)
+    Some(String::from_utf8_lossy(&head).into_owned())
 }

@@ -29,10 +29,14 @@ const CLUSTER: &str = "connect_timeout: 250ms, \
 const ROUTE: &str = "timeout: { request: 3s, per_try: 1s }, \
     retry: { limit: 2, on: [connect_failure, refused_stream, reset, gateway_error] }";
 
+/// Quick checks: an endpoint that fails them is out within 1.15 s + 2 × 0.23 s, and 3 × 0.5 s more where they hang.
+const CHECKS: &str =
+    "health: { http: { path: /healthz }, interval: 1s, fast_interval: 200ms, timeout: 500ms }";
+
 const ENDPOINTS: u16 = 6;
 
 fn fault(world: &World) -> Fault {
-    match world.random(8) {
+    match world.random(12) {
         0 => Fault::Slow(2 + world.random(40) as u32),
         1 => Fault::Killed,
         2 => Fault::Partitioned,
@@ -40,6 +44,10 @@ fn fault(world: &World) -> Fault {
         4 => Fault::Garbage,
         5 => Fault::Failing(100),
         6 => Fault::Failing(10 + world.random(80) as u32),
+        7 => Fault::Lying(Lie::Fails),
+        8 => Fault::Lying(Lie::Hangs),
+        9 => Fault::Lying(Lie::Resets),
+        10 => Fault::Lying(Lie::PlaysDead),
         _ => Fault::Resetting,
     }
 }
@@ -70,10 +78,12 @@ fn mixed(world: &World) -> Request {
     Request { method, account: world.random(5) }
 }
 
-/// Faults of every kind, in every combination, and then peace.
+/// Faults of every kind, in every combination, and then peace; with health checks in three of four runs.
 async fn anything_goes_wrong(seed: u64) {
     let network = Network::new(ENDPOINTS, Duration::from_millis(10), 50, seed);
-    let world = World::new(network, CLUSTER, ROUTE, seed);
+    let checked = format!("{CLUSTER}, {CHECKS}");
+    let cluster = if seed.is_multiple_of(4) { CLUSTER } else { &checked };
+    let world = World::new(network, cluster, ROUTE, seed);
     world.tend();
     let storm = Duration::from_secs(20);
     tokio::task::spawn_local(break_things(Rc::clone(&world), storm));
@@ -177,5 +187,118 @@ fn an_outage_is_not_multiplied() {
         let retries = attempts.saturating_sub(sent);
         assert!(retries > 100, "seed {seed}: {retries} retries: the budget allows more than that");
         assert!(retries <= sent / 5 + 10 * 30, "seed {seed}: {retries} retries for {sent} requests");
+    });
+}
+
+/// An endpoint passes every check and fails every request. It is taken out, checks bring it back for nothing once, and
+/// then it is out for longer each time; nobody who may be asked again notices. The policies are those that let it have as
+/// much as the others: peak EWMA would avoid it by itself.
+#[test]
+fn a_check_that_passes_does_not_keep_in_what_fails() {
+    with_seeds(0, async |seed| {
+        if seed >= 6 && std::env::var("SIM_SEEDS").is_err() {
+            return;
+        }
+        let lie = [Lie::Fails, Lie::Hangs, Lie::Resets][seed as usize % 3];
+        let policy = ["round_robin", "least_request"][seed as usize / 3 % 2];
+        // Longer than it takes to notice, or each ejection would be the first.
+        let cluster = CLUSTER.replace("interval: 1s", "interval: 3s");
+        let cluster = format!("{cluster}, {CHECKS}, balance: {{ policy: {policy} }}");
+        let route = ROUTE.replace("per_try: 1s", "per_try: 400ms");
+        let network = Network::new(ENDPOINTS, Duration::from_millis(10), 50, seed);
+        let world = World::new(network, &cluster, &route, seed);
+        world.tend();
+        world.load(40, Duration::from_secs(5), mixed).await;
+        world.network.set(3, Fault::Lying(lie));
+        let (asked, sent) = (|| world.network.servers[&3].asked.get(), || world.sent.get());
+        let (asked_before, sent_before) = (asked(), sent());
+        world.load(40, Duration::from_secs(40), mixed).await;
+        let (asked_lying, sent_lying) = (asked() - asked_before, sent() - sent_before);
+        world.network.set(3, Fault::None);
+        let truth = world.elapsed();
+        // An ejection lasts 8 s at most, and its end is seen within 1 s.
+        world.load(40, Duration::from_secs(9), mixed).await;
+        let asked_before = asked();
+        world.load(40, Duration::from_secs(5), mixed).await;
+        let asked_after = asked() - asked_before;
+        world.settle().await;
+        world.check_books(seed);
+
+        let changes = world.changes();
+        let count =
+            |is_it: &dyn Fn(&What) -> bool| changes.iter().filter(|change| is_it(&change.what)).count();
+        let ejections = count(&|what| matches!(what, What::Ejected { .. }));
+        let by_check = count(&|what| matches!(what, What::Unejected { by: "health_check" }));
+        // For 1, 4, 6, 8, 8, 8 and 8 s.
+        assert!((4..=8).contains(&ejections), "seed {seed}: {ejections} ejections; {changes:?}");
+        assert_eq!(by_check, 1, "seed {seed}: checks are believed once; {changes:?}");
+        assert!(
+            asked_lying * 100 < sent_lying * 5,
+            "seed {seed}: {asked_lying} of {sent_lying} went to the endpoint that lies"
+        );
+        assert!(asked_after * 20 > 5 * 40, "seed {seed}: {asked_after} went there when it was well again");
+        let answers = world.answers.borrow();
+        let failed: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+        assert!(failed.len() as u64 * 100 < sent_lying * 2, "seed {seed}: {lie:?} {policy}: {failed:?}");
+        assert!(failed.iter().all(|answer| answer.at < truth), "seed {seed}: {failed:?}");
+        // What may be repeated never fails.
+        let records = world.records.0.borrow();
+        let is_get = |record: &&Record| record.text(record.method) == b"GET";
+        let lost = records.iter().filter(is_get).filter(|record| record.status != 200).count();
+        assert_eq!(lost, 0, "seed {seed}: {lie:?} {policy}: GETs that failed");
+    });
+}
+
+/// An endpoint serves well and fails its checks: it is not used while the others are healthy. If most say so, all are used,
+/// and one that is gone as well costs nobody an answer.
+#[test]
+fn a_check_that_fails_everywhere_takes_nothing_down() {
+    with_seeds(0, async |seed| {
+        if seed >= 6 && std::env::var("SIM_SEEDS").is_err() {
+            return;
+        }
+        let network = Network::new(ENDPOINTS, Duration::from_millis(10), 50, seed);
+        let world = World::new(network, &format!("{CLUSTER}, {CHECKS}"), ROUTE, seed);
+        world.tend();
+        let asked =
+            || -> Vec<u64> { (1..=ENDPOINTS).map(|port| world.network.servers[&port].asked.get()).collect() };
+        let lie = |ports: std::ops::RangeInclusive<u16>, fault| {
+            ports.for_each(|port| world.network.set(port, fault));
+        };
+        let get = |world: &World| Request { method: Method::Get, account: world.random(5) };
+        world.load(40, Duration::from_secs(2), get).await;
+
+        lie(1..=1, Fault::Lying(Lie::PlaysDead));
+        world.load(40, Duration::from_secs(2), get).await;
+        let before = asked();
+        world.load(40, Duration::from_secs(5), get).await;
+        let after = asked();
+        assert_eq!(after[0], before[0], "seed {seed}: it was used");
+        assert!((1..6).all(|at| after[at] > before[at]), "seed {seed}: {before:?} {after:?}");
+        assert!(!world.changes().iter().any(|change| matches!(change.what, What::PanicEntered { .. })));
+
+        lie(1..=ENDPOINTS, Fault::Lying(Lie::PlaysDead));
+        world.load(40, Duration::from_secs(2), get).await;
+        world.network.set(6, Fault::Killed);
+        let before = asked();
+        world.load(40, Duration::from_secs(5), get).await;
+        let after = asked();
+        assert!((0..5).all(|at| after[at] > before[at]), "seed {seed}: {before:?} {after:?}");
+        let changes = world.changes();
+        assert!(changes.iter().any(|change| matches!(change.what, What::PanicEntered { .. })), "{changes:?}");
+
+        lie(1..=ENDPOINTS, Fault::None);
+        world.load(40, Duration::from_secs(2), get).await;
+        let changes = world.changes();
+        assert!(changes.iter().any(|change| matches!(change.what, What::PanicLeft { .. })), "{changes:?}");
+        assert!(
+            !changes.iter().any(|change| matches!(change.what, What::PanicEntered { .. })),
+            "{changes:?}"
+        );
+        world.settle().await;
+        world.check_books(seed);
+        let answers = world.answers.borrow();
+        let failed: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+        assert!(failed.is_empty(), "seed {seed}: {failed:?}");
     });
 }
