@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod explain;
 mod run;
+mod trace;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ Examples:
   sidelight run --config sidelight.yaml -- ./my-service --port 8080
   sidelight check sidelight.yaml
   sidelight explain --config sidelight.yaml GET http://payments/charge -H 'x-license: gold'
+  sidelight trace show 4bf92f35 --from storefront.ndjson checkout.ndjson
 
 Exit status: 0 ok, 1 failed, 2 usage, 64 configuration refused.
 The log goes to stderr as JSON lines; SIDELIGHT_LOG=debug shows more.";
@@ -39,6 +41,9 @@ enum Command {
     /// Say which route, cluster and endpoint a request would get, and why
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Explain),
+    /// Print traces out of the event files of several sidecars
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Trace),
     /// Run a small mesh on loopback, and tell what was observed
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Demo),
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Schema => print(&format!("{:#}", crate::config::schema())),
         Command::Explain(explain) => explain.execute(),
+        Command::Trace(trace) => trace.execute(),
         Command::Demo(demo) => demo.execute(),
     }
 }

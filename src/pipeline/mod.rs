@@ -7,6 +7,7 @@
 //! - [`worker`]: the worker's end, an `exchange::Sink`; [`ring`]: the way to the thread and back
 //! - [`drain`]: the thread; [`encode`]: the record as JSON; [`emitter`]: events that are no exchanges
 //! - [`sinks`]: stdout and file; [`accounts`]: what became of every event; [`metrics`]: what is counted
+//! - [`trace_view`]: a trace, read back out of event files
 //!
 //! How it fails: a ring that is full and a sink that fails lose events, which are counted and visible as gaps in the
 //! sequence numbers. Nothing here blocks, delays or fails a request. The sinks share one thread: one that blocks (a
@@ -20,6 +21,7 @@ pub mod encode;
 pub mod metrics;
 mod ring;
 mod sinks;
+pub mod trace_view;
 mod wake;
 mod worker;
 
