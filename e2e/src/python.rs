@@ -23,7 +23,7 @@ fn scripts() -> PathBuf {
 pub fn interpreter() -> &'static Path {
     static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
     INTERPRETER.get_or_init(|| {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let target = tool::target();
         let home = target.join("e2e-venv");
         let python = home.join("bin/python");
         let lock = File::create(target.join("e2e-venv.lock")).expect("a file in target");

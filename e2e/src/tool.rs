@@ -1,6 +1,7 @@
 //! Programs of the machine that tests drive: a missing one is a failure that says what to install.
 
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Runs a program to its end.
@@ -24,6 +25,15 @@ pub fn output<A: AsRef<OsStr>>(program: &str, arguments: &[A]) -> String {
     let (out, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{program} ended with {}: {errors}\n{out}", done.status);
     out.into_owned()
+}
+
+/// Where cargo puts everything, found from where this test runs: `<target>/<profile>/deps/<test>`.
+///
+/// # Panics
+/// When it runs from elsewhere.
+pub fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("own path");
+    test.ancestors().nth(3).map(Path::to_owned).expect("a test runs from target/<profile>/deps")
 }
 
 fn package(program: &str) -> &str {
