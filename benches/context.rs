@@ -1,12 +1,14 @@
 //! The context alone: trace and business fields, read from what a request inside the mesh carries and written for the
 //! next hop. It is done for every request, so each part here has to stay far below a microsecond.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use sidelight::context::{
     Field, Rng, TraceParent, baggage,
     fields::{Merged, merge},
+    formats::{self, Format, FormatSet, Headers, Outgoing},
     ids, tracestate,
 };
+use sidelight::svc::Fields;
 use std::hint::black_box;
 
 const TRACEPARENT: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -90,5 +92,70 @@ fn business_fields(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, trace, business_fields);
+/// What a browser's request through a gateway has besides its trace: nothing here belongs to a trace format.
+const USUAL: [(&str, &str); 14] = [
+    ("host", "shop.example"),
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"),
+    ("accept", "application/json"),
+    ("accept-language", "en-GB,en;q=0.7"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("referer", "https://shop.example/cart"),
+    ("cache-control", "no-cache"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-site", "same-origin"),
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-host", "shop.example"),
+    ("x-forwarded-proto", "https"),
+    ("x-request-id", "019ab3c2-79b0-7c4e-9f7a-0d2f5b8c6e11"),
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+];
+const B3: [(&str, &str); 1] = [("b3", "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1")];
+const DATADOG: [(&str, &str); 4] = [
+    ("x-datadog-trace-id", "11803532876627986230"),
+    ("x-datadog-parent-id", "67667974448284343"),
+    ("x-datadog-sampling-priority", "1"),
+    ("x-datadog-tags", "_dd.p.dm=-1,_dd.p.tid=4bf92f3577b34da6"),
+];
+
+fn section(more: &[(&str, &str)]) -> Fields {
+    let mut fields = Fields::new();
+    for (name, value) in USUAL.iter().chain(more) {
+        fields.push(name.as_bytes(), value.as_bytes());
+    }
+    fields
+}
+
+fn foreign_formats(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("formats");
+    let usual = section(&[]);
+    group.bench_function("scan 14 fields, none of a trace format", |bencher| {
+        bencher.iter(|| Headers::scan(black_box(&usual)).is_empty());
+    });
+    let mut scratch = Vec::with_capacity(512);
+    for (name, format, headers) in [("b3", Format::B3, &B3[..]), ("datadog", Format::Datadog, &DATADOG)] {
+        let came = section(headers);
+        let mut next_hop = |fields: &mut Fields| {
+            let headers = Headers::scan(fields);
+            let extracted = formats::extract(&headers, fields, FormatSet::ALL, None);
+            if let Some((found, foreign)) = extracted.found {
+                let trace = foreign.child([7; 8], true);
+                let outgoing = Outgoing { trace, parent_id: foreign.parent_id, is_debug: false };
+                formats::write(found, &outgoing, &headers, fields, &mut scratch);
+            }
+            extracted
+        };
+        let mut once = came.clone();
+        assert_eq!(next_hop(&mut once).found.map(|(found, _)| found), Some(format), "the header is read");
+        group.bench_function(format!("scan, read and write {name} among 14 fields"), |bencher| {
+            bencher.iter_batched_ref(
+                || came.clone(),
+                |fields| next_hop(black_box(fields)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, trace, business_fields, foreign_formats);
 criterion_main!(benches);

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::formats::Format;
 use crate::units;
 
 /// `context`: bounds of the context, and what new traces look like.
@@ -23,11 +24,36 @@ pub struct Config {
     pub baggage_bytes_max: usize,
     /// The sampled flag of a trace that starts here.
     pub new_trace_sampled: bool,
+    /// Trace formats beside W3C's.
+    pub formats: Formats,
+}
+
+/// `context.formats`: trace formats beside W3C's, which is always read and written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "TraceFormats")]
+pub struct Formats {
+    /// What is read where a request brings no `traceparent`. A format that was read is written again with our own span, so
+    /// that an application which knows only that one finds its trace; one that is not read goes on as it came.
+    pub read: Vec<Format>,
+    /// What is written into every request, also where it did not come.
+    pub write: Vec<Format>,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Formats { read: Format::ALL.to_vec(), write: Vec::new() }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { tracestate_bytes_max: 16 << 10, baggage_bytes_max: 8192, new_trace_sampled: true }
+        Config {
+            tracestate_bytes_max: 16 << 10,
+            baggage_bytes_max: 8192,
+            new_trace_sampled: true,
+            formats: Formats::default(),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`traceparent`] and [`tracestate`]: W3C Trace Context, level 2
 //! - [`baggage`]: finding and rewriting the business keys among foreign members
 //! - [`fields`]: the six fields, their names in each carrier, what is a valid value, which carrier wins
+//! - [`formats`]: the trace formats of others (B3, X-Ray, Jaeger, Datadog, …)
 //! - [`ids`]: new trace, span and request ids out of a generator that the caller seeds
 //! - [`config`]: what a user may set
 //!
@@ -17,6 +18,7 @@
 pub mod baggage;
 pub mod config;
 pub mod fields;
+pub mod formats;
 pub mod ids;
 pub mod traceparent;
 pub mod tracestate;
@@ -32,18 +34,15 @@ pub const TRACESTATE: &str = "tracestate";
 /// Name of the header that carries [`baggage`], in lower case.
 pub const BAGGAGE: &str = "baggage";
 
-/// Whether a header of this name (in any case) carries context: a business field or one of the W3C headers.
+/// Whether a header of this name (in any case) carries context: a business field, one of the W3C headers, or a header
+/// of another trace format.
 ///
 /// These are the names that a peer must not nominate in `Connection`, because a proxy that obeys would drop
 /// who the request belongs to.
 pub fn is_context_header(name: &[u8]) -> bool {
-    let known = match name.len() {
-        7 => BAGGAGE,
-        10 => TRACESTATE,
-        11 => TRACEPARENT,
-        _ => return Field::from_header(name).is_some(),
-    };
-    name.eq_ignore_ascii_case(known.as_bytes())
+    [TRACEPARENT, TRACESTATE, BAGGAGE].iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        || Field::from_header(name).is_some()
+        || formats::is_header(name)
 }
 
 /// Removes RFC 9110's optional whitespace (spaces and tabs) from both ends.

@@ -3,6 +3,7 @@
 //! Its ancestors are Envoy's StreamInfo and ztunnel's ConnectionResult. It is plain data, so that it can be moved to
 //! the pipeline's thread and be encoded there; texts lie in one buffer of its own and are named by [`Text`].
 
+use crate::context::formats::Format;
 use crate::context::{RequestType, TraceParent};
 use crate::error::Kind;
 use crate::svc::fields::Span;
@@ -64,6 +65,8 @@ pub enum ParentSource {
     Root,
     /// The request's own `traceparent`.
     Header,
+    /// The request's own header in another format.
+    Format(Format),
 }
 
 /// Room for the texts of a usual request: method, host, path, and the context fields.

@@ -9,6 +9,7 @@
 //! but the trace are dropped; a malformed `traceparent` restarts the trace (W3C Trace Context level 2, §4.3).
 
 use crate::context::fields::{Field, RequestType, merge};
+use crate::context::formats::{self, Extracted, FormatSet, Outgoing, Sampling};
 use crate::context::traceparent::Received;
 use crate::context::{Rng, TraceParent, baggage, config, ids, tracestate};
 use crate::error::Result;
@@ -30,6 +31,22 @@ pub struct Propagate {
 struct Settings {
     revision: Option<Arc<str>>,
     context: config::Config,
+    formats: Formats,
+}
+
+/// Trace formats beside W3C's.
+#[derive(Clone, Copy)]
+struct Formats {
+    read: FormatSet,
+    write: FormatSet,
+}
+
+impl Settings {
+    fn new(revision: Option<Arc<str>>, context: config::Config) -> Settings {
+        let of = |list: &[formats::Format]| list.iter().copied().collect();
+        let formats = Formats { read: of(&context.formats.read), write: of(&context.formats.write) };
+        Settings { revision, context, formats }
+    }
 }
 
 struct State {
@@ -53,13 +70,13 @@ impl Propagate {
     pub fn new(rng: Rng) -> Propagate {
         Propagate {
             state: Rc::new(RefCell::new(State { rng, scratch: Vec::new(), decoded: Vec::new() })),
-            settings: Rc::new(RefCell::new(Settings { revision: None, context: config::Config::default() })),
+            settings: Rc::new(RefCell::new(Settings::new(None, config::Config::default()))),
         }
     }
 
     /// Takes a configuration over, for every connection that shares this layer: `revision` goes into every event.
     pub fn configure(&self, revision: &Arc<str>, context: &config::Config) {
-        self.settings.replace(Settings { revision: Some(Arc::clone(revision)), context: context.clone() });
+        self.settings.replace(Settings::new(Some(Arc::clone(revision)), context.clone()));
     }
 }
 
@@ -72,7 +89,7 @@ impl Hook for Propagate {
         let record = &mut *exchange.ctx.recorder.edit();
         let fields = &mut exchange.head.fields;
         record.revision.clone_from(&settings.revision);
-        state.trace(fields, record, &settings.context);
+        state.trace(fields, record, &settings);
         state.request_id(fields, record);
         state.business(fields, record, is_trusted, settings.context.baggage_bytes_max);
         match exchange.ctx.refused.take() {
@@ -84,7 +101,8 @@ impl Hook for Propagate {
 
 impl State {
     /// The trace: continued, or started where there is none.
-    fn trace(&mut self, fields: &mut Fields, record: &mut Record, config: &config::Config) {
+    fn trace(&mut self, fields: &mut Fields, record: &mut Record, settings: &Settings) {
+        let config = &settings.context;
         let span_id = ids::span_id(&mut self.rng);
         let received = match fields.get(Known::Traceparent) {
             None => Received::Absent,
@@ -92,7 +110,19 @@ impl State {
                 Received::from_headers(first, if fields.is_repeated(Known::Traceparent) { 2 } else { 1 })
             }
         };
-        if let Received::Valid(parent) = received {
+        let parent = match received {
+            Received::Valid(parent) => Some(parent),
+            Received::Absent | Received::Invalid => None,
+        };
+        let mut headers = formats::Headers::scan(fields);
+        let mut foreign = Extracted::default();
+        if !headers.is_empty() {
+            headers.drop_empty(fields);
+            foreign = formats::extract(&headers, fields, settings.formats.read, parent.as_ref());
+            record.context_dropped += foreign.invalid.len();
+            record.context_disagreed += foreign.conflicts.len();
+        }
+        if let Some(parent) = parent {
             record.parent_id = Some(parent.parent_id);
             record.parent_source = ParentSource::Header;
             record.trace = parent.child(span_id);
@@ -101,10 +131,33 @@ impl State {
             }
         } else {
             record.context_dropped += u32::from(received != Received::Absent);
-            record.trace = TraceParent::root(&mut self.rng, span_id, config.new_trace_sampled);
+            match foreign.found {
+                Some((format, found)) => {
+                    record.parent_id = found.parent_id;
+                    record.parent_source = ParentSource::Format(format);
+                    let found = formats::Foreign { sampling: foreign.sampling(), ..found };
+                    record.trace = found.child(span_id, config.new_trace_sampled);
+                }
+                None => {
+                    let is_sampled = foreign.sampling().is_sampled().unwrap_or(config.new_trace_sampled);
+                    record.trace = TraceParent::root(&mut self.rng, span_id, is_sampled);
+                }
+            }
             fields.remove(Known::Tracestate);
         }
         fields.overwrite(Known::Traceparent, &record.trace.to_bytes());
+        if foreign.came.is_empty() && settings.formats.write.is_empty() {
+            return;
+        }
+        // Also what came: an application that knows only that format would find its caller's span there, not ours.
+        let outgoing = Outgoing {
+            trace: record.trace,
+            parent_id: record.parent_id,
+            is_debug: parent.is_none() && foreign.sampling() == Sampling::Debug,
+        };
+        for format in settings.formats.write.iter().chain(foreign.came.iter()) {
+            formats::write(format, &outgoing, &headers, fields, &mut self.scratch);
+        }
     }
 
     /// Foreign members go on byte for byte; a list that is malformed does not.
@@ -237,7 +290,7 @@ mod tests {
         }
         let mut record = Record::new();
         let mut state = State { rng: Rng::new(1), scratch: Vec::new(), decoded: Vec::new() };
-        state.trace(&mut fields, &mut record, &config::Config::default());
+        state.trace(&mut fields, &mut record, &Settings::new(None, config::Config::default()));
         state.request_id(&mut fields, &mut record);
         state.business(&mut fields, &mut record, is_trusted, 8192);
         (fields, record)
@@ -297,5 +350,52 @@ mod tests {
         let (fields, record) = run(&[("x-account-id", "a1"), ("x-account-id", "a2")], true);
         assert!(record.account_id.is_empty());
         assert_eq!((get(&fields, Known::XAccountId), record.context_dropped), (None, 1));
+    }
+
+    const B3: &str = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90";
+
+    #[test]
+    fn a_trace_in_another_format_is_continued_and_written_again_with_our_span() {
+        let (fields, record) = run(&[("b3", B3), ("tracestate", "a=1")], true);
+        let span: String = record.trace.parent_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let w3c = format!("00-80f198ee56343ba864fe8b2a57d3eff7-{span}-01");
+        assert_eq!(get(&fields, Known::Traceparent), Some(w3c));
+        assert_eq!(get(&fields, Known::Tracestate), None, "it belongs to a traceparent");
+        let b3: Vec<_> =
+            fields.named(b"b3").map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+        assert_eq!(b3, [format!("80f198ee56343ba864fe8b2a57d3eff7-{span}-1-e457b5a2e4d86bd1")]);
+        assert_eq!(record.parent_id, Some(0xe457_b5a2_e4d8_6bd1_u64.to_be_bytes()));
+        assert_eq!(record.parent_source, ParentSource::Format(formats::Format::B3));
+        // Only a decision: a new trace that obeys it.
+        let (_, record) = run(&[("b3", "0")], true);
+        assert!(record.parent_id.is_none() && !record.trace.is_sampled());
+    }
+
+    #[test]
+    fn w3c_wins_and_a_format_that_names_another_trace_is_counted() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let (fields, record) = run(&[("traceparent", parent), ("b3", B3), ("uber-trace-id", "x")], true);
+        assert_eq!(record.parent_source, ParentSource::Header);
+        assert_eq!((record.context_disagreed, record.context_dropped), (1, 1));
+        for name in ["b3", "uber-trace-id"] {
+            let value = fields.named(name.as_bytes()).next().unwrap();
+            assert!(value.starts_with(b"0af7651916cd43dd8448eb211c80319c"), "{name}: no stale trace goes on");
+        }
+    }
+
+    #[test]
+    fn formats_are_read_and_written_as_configured() {
+        let mut context = config::Config::default();
+        context.formats.read = Vec::new();
+        context.formats.write = vec![formats::Format::B3Multi];
+        let mut fields = Fields::new();
+        fields.push(b"b3", B3.as_bytes());
+        let mut record = Record::new();
+        let mut state = State { rng: Rng::new(1), scratch: Vec::new(), decoded: Vec::new() };
+        state.trace(&mut fields, &mut record, &Settings::new(None, context));
+        assert_eq!(record.parent_source, ParentSource::Root);
+        assert_eq!(fields.named(b"b3").next(), Some(B3.as_bytes()), "what is not read goes on as it came");
+        let trace_id: String = record.trace.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(fields.named(b"x-b3-traceid").next(), Some(trace_id.as_bytes()));
     }
 }

@@ -347,10 +347,11 @@ fn decisions(record: &Record, out: &mut Vec<u8>) {
     }
     text(out, br#","sidelight.hint":""#, record.hint.as_bytes());
     if record.trace.trace_id != [0; 16] {
-        out.extend_from_slice(match record.parent_source {
-            ParentSource::Root => br#","sidelight.parent.source":"root""#.as_slice(),
-            ParentSource::Header => br#","sidelight.parent.source":"header""#,
-        });
+        match record.parent_source {
+            ParentSource::Root => out.extend_from_slice(br#","sidelight.parent.source":"root""#),
+            ParentSource::Header => out.extend_from_slice(br#","sidelight.parent.source":"header""#),
+            ParentSource::Format(format) => word(out, br#","sidelight.parent.source":""#, format.name()),
+        }
     }
     if record.context_dropped > 0 {
         number(out, br#","sidelight.context.dropped":"#, u64::from(record.context_dropped));

@@ -86,6 +86,7 @@ fn nomination(option: &[u8]) -> Nomination {
         Some(_) => Nomination::Other,
         None if option.eq_ignore_ascii_case(b"close") => Nomination::Handled,
         None if option.starts_with(b":") || starts_with(option, b"x-forwarded-") => Nomination::Protected,
+        None if crate::context::is_context_header(option) => Nomination::Protected,
         None => Nomination::Other,
     }
 }
