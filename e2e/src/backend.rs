@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::message::{Framing, Request, read_request_body, read_request_head};
 use crate::wait_for;
-use crate::wire::{Fault, Wire};
+use crate::wire::{Fault, Wire, listen_on_loopback};
 
 /// Pooled connections may idle for a whole table of cases.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -111,7 +111,7 @@ impl StrictBackend {
     /// # Panics
     /// When loopback has no port left.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind on loopback");
+        let listener = listen_on_loopback();
         let address = listener.local_addr().expect("own address");
         let shared = Arc::new(Shared {
             received: Mutex::default(),

@@ -1,11 +1,11 @@
 //! A TCP server whose every connection is the test's.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::wire::Wire;
+use crate::wire::{Wire, listen_on_loopback};
 
 /// The server; it accepts no more when dropped.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl RawServer {
     /// # Panics
     /// When loopback has no port left.
     pub fn start(serve: impl Fn(Wire, usize) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind on loopback");
+        let listener = listen_on_loopback();
         let address = listener.local_addr().expect("own address");
         let (stopped, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (flag, count, serve) = (stopped.clone(), connections.clone(), Arc::new(serve));
