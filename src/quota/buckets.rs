@@ -2,8 +2,8 @@
 //!
 //! A key is a hash (see [`super::Key`]), so a bucket takes less than 100 bytes whatever the values are. Buckets lie in
 //! a few parts, each with its own lock, which is held for one look-up. When a part is full, a new key makes it look at
-//! the next few buckets in turn and forget those that are full again, which are no different from new ones: the work
-//! for a request is bounded, and there is no sweep. Nothing that still counts is ever forgotten, unlike in a cache of
+//! the next few buckets in turn, and take the place of one that is full again, which is no different from a new one: the
+//! work for a request is bounded, and there is no sweep. Nothing that still counts is ever forgotten, unlike in a cache of
 //! recent keys, where whoever makes enough keys resets everybody's limit.
 
 use super::bucket::Bucket;
@@ -86,38 +86,34 @@ impl Part {
         let at = match self.index.get(&key) {
             Some(at) => *at,
             None => {
-                if self.slots.len() >= buckets_max {
-                    self.forget(now_ns);
-                }
-                let at = u32::try_from(self.slots.len()).ok().filter(|at| (*at as usize) < buckets_max)?;
+                let at = if self.slots.len() < buckets_max {
+                    self.slots.push(Slot { key, bucket: Bucket::default() });
+                    self.slots.len() - 1
+                } else {
+                    self.reuse(key, now_ns)?
+                };
+                let at = u32::try_from(at).ok()?;
                 self.index.insert(key, at);
-                self.slots.push(Slot { key, bucket: Bucket::default() });
                 at
             }
         };
         self.slots.get(at as usize).map(|slot| &slot.bucket)
     }
 
-    /// Forgets, of the next few, those that are full again.
-    fn forget(&mut self, now_ns: u64) {
+    /// Gives `key` the place of the next bucket that is full again, if one of the next few is. What is behind the hand was
+    /// looked at or given away latest, so the hand comes to the oldest first.
+    fn reuse(&mut self, key: u64, now_ns: u64) -> Option<usize> {
         for _ in 0..LOOKED_AT.min(self.slots.len()) {
-            if self.hand >= self.slots.len() {
-                self.hand = 0;
-            }
-            let Some(slot) = self.slots.get(self.hand) else { return };
-            if slot.bucket.full_ns() > now_ns {
-                self.hand += 1;
-                continue;
-            }
-            // The last one takes its place, and is looked at next.
-            let gone = self.slots.swap_remove(self.hand);
-            self.index.remove(&gone.key);
-            if let Some(moved) = self.slots.get(self.hand)
-                && let Some(at) = self.index.get_mut(&moved.key)
-            {
-                *at = self.hand as u32;
+            let at = if self.hand < self.slots.len() { self.hand } else { 0 };
+            self.hand = at + 1;
+            let slot = self.slots.get_mut(at)?;
+            if slot.bucket.full_ns() <= now_ns {
+                let gone = std::mem::replace(slot, Slot { key, bucket: Bucket::default() });
+                self.index.remove(&gone.key);
+                return Some(at);
             }
         }
+        None
     }
 }
 
@@ -149,7 +145,7 @@ mod tests {
         assert_eq!(ask(&buckets, 0, 11), Some(true));
         // 1, 2 and 3 are full again at 11; 0 was just used.
         assert_eq!(ask(&buckets, 5, 11), Some(true));
-        assert_eq!(buckets.len(), 2);
+        assert_eq!(buckets.look(1, Bucket::full_ns), None, "its place was given away");
         assert_eq!(ask(&buckets, 0, 11), Some(false), "what still counts is not forgotten");
         assert_eq!(ask(&buckets, 5, 11), Some(false));
         for key in 6..8 {
