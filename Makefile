@@ -9,6 +9,7 @@ CARGO ?= cargo
 # Where cargo puts everything; e2e finds the programs there.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(TARGET)/e2e-venv
+NODE := $(TARGET)/e2e-node
 
 # Every end-to-end test is a file in e2e/tests. Those that need this machine only are named here; what is not named
 # needs a client or a server of somebody else, and belongs to `make e2e`.
@@ -20,7 +21,7 @@ E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
 
 # What `make e2e` installs: clients and servers that are not ours.
 E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server valgrind python3 python3-venv
-E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3
+E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3 node npm
 
 # Servers are installed where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -74,22 +75,29 @@ e2e: e2e-tools ## the tests that need other people's clients and servers, agains
 
 e2e-tools:
 	@missing=""; for command in $(E2E_COMMANDS); do command -v $$command >/dev/null || missing="$$missing $$command"; done; \
+	packages="$(E2E_PACKAGES)"; command -v npm >/dev/null || packages="$$packages nodejs npm"; \
 	if [ -n "$$missing" ] || ! python3 -c 'import venv, ensurepip' 2>/dev/null; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "installing:$${missing:- python3-venv}"; \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-				apt-get install -y -qq --no-install-recommends $(E2E_PACKAGES) >/dev/null; \
+				apt-get install -y -qq --no-install-recommends $$packages >/dev/null; \
 		else \
-			echo "missing:$${missing:- python3-venv}; as root: apt-get install $(E2E_PACKAGES)" >&2; exit 1; \
+			echo "missing:$${missing:- python3-venv}; as root: apt-get install $$packages" >&2; exit 1; \
 		fi; \
 	fi
-	@if ! $(VENV)/bin/python3 -c 'import grpc, websockets' 2>/dev/null; then \
+	@if ! cmp -s e2e/clients/requirements.txt $(VENV)/requirements.txt || ! $(VENV)/bin/python3 -c 'import grpc, websockets, flask' 2>/dev/null; then \
 		echo "installing into $(VENV): what e2e/clients/requirements.txt names"; \
-		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/clients/requirements.txt; \
+		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/clients/requirements.txt \
+			&& cp e2e/clients/requirements.txt $(VENV)/requirements.txt; \
+	fi
+	@if ! cmp -s e2e/apps/package-lock.json $(NODE)/package-lock.json || [ ! -e $(NODE)/node_modules/.package-lock.json ]; then \
+		echo "installing into $(NODE): what e2e/apps/package-lock.json names"; \
+		mkdir -p $(NODE) && cp e2e/apps/package.json e2e/apps/package-lock.json $(NODE)/ \
+			&& npm ci --prefix $(NODE) --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null; \
 	fi
 
 bench: ## parts by criterion, then what a request costs beside haproxy, nginx and Envoy (benches/README.md)
-	$(CARGO) bench --bench codec --bench context --bench route --bench balance --bench layers
+	$(CARGO) bench --bench codec --bench context --bench route --bench balance --bench layers --bench signature
 	$(CARGO) bench --bench proxy -- $(BENCH)
 
 bench-check: e2e-tools ## instructions of a request (callgrind) against benches/callgrind.baseline; over 5 % more fails

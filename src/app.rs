@@ -12,6 +12,7 @@ use crate::cluster::Journal;
 use crate::config::Loaded;
 use crate::control::{Compiled, Control, Start, Surroundings, compile, read_journal};
 use crate::drain;
+use crate::exchange::in_flight::InFlight;
 use crate::pipeline::{self, Pipeline};
 use crate::quota::Limits;
 use crate::resilience::overload::Overload;
@@ -112,10 +113,14 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
             exit: start_exit(&refused.to_string()),
         })?;
     let signal = drain::Signal::with_closing(overload.is_closing());
+    let in_flight = InFlight::new();
     let seeds = sinks
         .into_iter()
         .enumerate()
-        .map(|(index, sink)| Ok(Seed { index, sink, signal: signal.clone(), random: random()? }))
+        .map(|(index, sink)| {
+            let (signal, in_flight) = (signal.clone(), Arc::clone(&in_flight));
+            Ok(Seed { index, sink, signal, random: random()?, in_flight })
+        })
         .collect::<io::Result<Vec<_>>>()
         .map_err(|error| failed("random numbers", &error))?;
     let workers = stack::start(seeds, &applied).map_err(|error| failed("the workers", &error))?;

@@ -24,7 +24,8 @@
 //! 4. **Enter the stack** ([`stack::http_stack`], one type for all traffic; what differs is data):
 //!    1. [`protocol::respond`] turns every error of what follows into an answer; beyond it there is no error.
 //!    2. [`protocol::propagate`] reads the [context] (trace, request id, account, license, flags …) from trusted peers,
-//!       makes what is missing, and writes both carriers for the way on.
+//!       verifies its signature, finds the [inbound exchange](exchange::in_flight) that an outbound request without a
+//!       trace serves, decides about sampling, and writes both carriers for the way on.
 //!    3. [`resilience::admission`] lets it in, lets it wait for its turn, or turns it away: by memory, by the listener's
 //!       limit, by tier and fair share.
 //!    4. [`protocol::normalize`] makes host and path canonical and takes away what was meant for this hop only.

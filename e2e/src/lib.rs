@@ -8,10 +8,12 @@
 //! * [`Case`] is one row of a table of raw requests; [`Bench`] runs the rows, each followed by a clean request.
 //! * [`frames`] writes HTTP/2 frames, [`frames::Peer`] is either side of such a connection, [`FrameCase`] and
 //!   [`FrameBench`] are the table and its runner for them, [`Http2Server`] and [`RawServer`] are upstreams by script.
-//! * [`tls`] puts TLS around any of these; [`python`] and [`tool`] run the clients that people use.
+//! * [`tls`] puts TLS around any of these; [`python`] and [`tool`] run the clients that people use,
+//!   [`App`] the applications beside sidecars.
 //!
 //! Everything blocks on threads with bounded waits: a test that hangs fails with the name of what it waited for.
 
+pub mod app;
 mod backend;
 mod bench;
 mod case;
@@ -36,6 +38,7 @@ pub mod tool;
 mod upstream_process;
 mod wire;
 
+pub use app::App;
 pub use backend::{Received, Script, Step, StrictBackend};
 pub use bench::Bench;
 pub use case::{Act, Answer, Case, Check, Reach};

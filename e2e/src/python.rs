@@ -1,6 +1,6 @@
 //! Python with the clients and servers that only PyPI has, in a virtual environment inside `target`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -29,20 +29,27 @@ pub fn interpreter() -> &'static Path {
         let lock = File::create(target.join("e2e-venv.lock")).expect("a file in target");
         // SAFETY: the descriptor is open as long as `lock` lives; the lock ends with it.
         unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
+        let requirements = scripts().join("requirements.txt");
+        // What was installed, written when all of it was.
+        let installed = home.join("requirements.txt");
         let is_there = || {
-            let check = Command::new(&python).args(["-c", "import grpc, websockets"]).output();
-            check.is_ok_and(|done| done.status.success())
+            let check = Command::new(&python).args(["-c", "import grpc, websockets, flask"]).output();
+            let is_current = matches!((fs::read(&requirements), fs::read(&installed)), (Ok(want), Ok(have)) if want == have);
+            is_current && check.is_ok_and(|done| done.status.success())
         };
         if !is_there() {
             let home = home.display().to_string();
-            let requirements = scripts().join("requirements.txt").display().to_string();
             tool::output("python3", &["-m", "venv", &home]);
             let pip = format!("{home}/bin/pip");
-            let install = ["install", "--quiet", "--disable-pip-version-check", "-r", &requirements];
+            let named = requirements.display().to_string();
+            let install = ["install", "--quiet", "--disable-pip-version-check", "-r", &named];
             let done = tool::run(&pip, &install);
+            if done.status.success() {
+                fs::copy(&requirements, &installed).expect("a file in target");
+            }
             assert!(
                 done.status.success() && is_there(),
-                "grpcio and websockets are needed: {pip} {}: {}",
+                "what {named} names is needed: {pip} {}: {}",
                 install.join(" "),
                 String::from_utf8_lossy(&done.stderr)
             );

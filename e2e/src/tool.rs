@@ -39,6 +39,7 @@ pub fn target() -> PathBuf {
 fn package(program: &str) -> &str {
     match program {
         "h2load" | "nghttp" | "nghttpd" => "nghttp2",
+        "node" | "npm" => "nodejs npm",
         "python3" => "python3 python3-venv",
         other => other,
     }

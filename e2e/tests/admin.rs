@@ -170,3 +170,40 @@ fn pages_of_other_sites_cannot_ask() {
     }
     assert_eq!(proxy.admin("/ready").status, 200);
 }
+
+#[test]
+fn the_graph_shows_whom_the_service_calls() {
+    let backend = StrictBackend::start();
+    let proxy = start(&backend);
+    let call = "GET / HTTP/1.1\r\nHost: payments\r\nConnection: close\r\n";
+    let parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    assert_eq!(RawClient::get(proxy.inbound(), "/").unwrap().status, 200);
+    for field in ["", parent, parent] {
+        assert_eq!(
+            RawClient::connect(proxy.outbound()).ask(format!("{call}{field}\r\n")).unwrap().status,
+            200
+        );
+    }
+    proxy.events().wait(4);
+    let graph = wait_for("four exchanges in the graph", || {
+        let graph = json(&proxy.admin("/graph"));
+        let calls = graph["edges"].as_array()?.iter().filter_map(|edge| edge["calls"].as_u64()).sum::<u64>();
+        (calls == 4).then_some(graph)
+    });
+    assert_eq!(
+        (&graph["schema"], &graph["service"]["name"]),
+        (&json!("sidelight/graph/1"), &json!("checkout"))
+    );
+    let edges = &graph["edges"];
+    assert_eq!((&edges[0]["from"], &edges[0]["calls"]), (&json!("clients"), &json!(1)), "{graph}");
+    assert_eq!((&edges[1]["to"], &edges[1]["failures"]), (&json!("payments"), &json!(0)), "{graph}");
+    assert_eq!(edges[1]["parents"]["header"], 2, "{graph}");
+    assert!(edges[1]["latency_ms"]["p99"].as_f64().is_some_and(|millis| millis > 0.0), "{graph}");
+    let text = RawClient::get(proxy.address("telemetry"), "/metrics").unwrap().text();
+    let header = ["sidelight_cluster=\"payments\"", "parent_source=\"header\""];
+    assert_eq!(sum(&samples(&text), "sidelight_outbound_calls_total", &header), 2.0, "{text}");
+    assert!(proxy.admin("/graph?format=dot").text().starts_with("digraph"));
+    assert!(proxy.admin("/graph?format=mermaid").text().starts_with("flowchart"));
+    assert_eq!(proxy.admin("/graph?format=svg").status, 400);
+    assert_eq!(RawClient::get(proxy.address("telemetry"), "/graph").unwrap().status, 404);
+}

@@ -5,7 +5,7 @@
 
 use super::request::{Refusal, Request};
 use super::server::Role;
-use super::{State, breakers, page, token, view};
+use super::{State, breakers, graph, page, token, view};
 use crate::pipeline::metrics::Format;
 use crate::protocol::date;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 }
 
 /// Path, method, whether telemetry has it, and what it is.
-pub(super) const PATHS: [(&str, &str, bool, &str); 11] = [
+pub(super) const PATHS: [(&str, &str, bool, &str); 12] = [
     ("/", "GET", false, "this overview; a page for browsers"),
     ("/live", "GET", true, "200 while the proxy runs"),
     ("/ready", "GET", true, "200 when the proxy takes traffic, else 503 and what it waits for"),
@@ -33,6 +33,12 @@ pub(super) const PATHS: [(&str, &str, bool, &str); 11] = [
     ("/config", "GET", false, "the configuration in force, JSON or YAML"),
     ("/clusters", "GET", false, "clusters and their endpoints"),
     ("/breakers", "GET", false, "every limit: its value now, what it refused, and breakers that are open"),
+    (
+        "/graph",
+        "GET",
+        false,
+        "whom the service talks to, and which calls lost their context; ?format=json, dot, mermaid",
+    ),
     ("/routes", "GET", false, "routes, in the order in which they are tried"),
     ("/explain", "POST", false, "which route, cluster and endpoint a request would take"),
     ("/drain", "POST", false, "finish what is under way and take nothing new"),
@@ -95,6 +101,7 @@ fn dispatch(request: &Request, role: Role, state: &State) -> Answer {
         "/config" => config(request, state),
         "/clusters" => Answer::json(200, &view::clusters(&state.control.snapshot())),
         "/breakers" => Answer::json(200, &breakers::document(&state.control.snapshot())),
+        "/graph" => graph(request, state),
         "/routes" => Answer::json(200, &state.control.snapshot().routes),
         "/explain" => explain(request, state),
         "/drain" => change(request, state, "drain", |_| {
@@ -126,6 +133,24 @@ fn config(request: &Request, state: &State) -> Answer {
         return Answer::new(200, "application/yaml; charset=utf-8", yaml.into_bytes());
     }
     Answer::json(200, &view::config(&snapshot))
+}
+
+fn graph(request: &Request, state: &State) -> Answer {
+    let asked = request.parameter("format").unwrap_or("json");
+    let Some(format) = graph::Format::named(asked) else {
+        let formats = graph::Format::ALL.map(graph::Format::name);
+        return Answer::json(400, &json!({ "error": "no such format", "formats": formats }));
+    };
+    let (service, edges) = (&state.service, state.metrics.edges());
+    let text = match format {
+        graph::Format::Json => {
+            let since = state.metrics.started_at();
+            return Answer::json(200, &graph::document(service, since, SystemTime::now(), &edges));
+        }
+        graph::Format::Dot => graph::dot(service, &edges),
+        graph::Format::Mermaid => graph::mermaid(service, &edges),
+    };
+    Answer::new(200, "text/plain; charset=utf-8", text.into_bytes())
 }
 
 fn explain(request: &Request, state: &State) -> Answer {

@@ -5,7 +5,7 @@
 //! nothing asked here can hold a worker up. What they show and do comes through [`Control`].
 //!
 //! - [`server`]: sockets, one request for each connection, every bound; [`request`]: the head, and who may ask
-//! - [`answer`]: the paths; [`view`]: what they show as JSON; [`page`]: as a page
+//! - [`answer`]: the paths; [`view`]: what they show as JSON; [`page`]: as a page; [`graph`]: whom the service talks to
 //! - [`readiness`]: what the proxy still waits for
 //!
 //! How it fails: a caller that is slow, too large or not allowed is told so and cut off; changes need the token where
@@ -14,6 +14,7 @@
 mod answer;
 mod breakers;
 pub mod config;
+mod graph;
 mod page;
 pub mod readiness;
 mod request;

@@ -19,6 +19,8 @@ pub(super) struct Request {
     pub(super) method: String,
     /// Without the query.
     pub(super) path: String,
+    /// Without the question mark, as it came; empty without one.
+    pub(super) query: String,
     pub(super) host: Option<String>,
     pub(super) origin: Option<String>,
     pub(super) accept: String,
@@ -50,9 +52,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
         Err(_) => return Err((400, "not an HTTP/1.1 request")),
     };
     let target = parsed.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut request = Request {
         method: parsed.method.unwrap_or_default().into(),
-        path: target.split('?').next().unwrap_or_default().into(),
+        path: path.into(),
+        query: query.into(),
         ..Request::default()
     };
     let mut content_bytes = None;
@@ -110,6 +114,12 @@ impl Request {
         }
     }
 
+    /// The first value of a parameter of the query, as it came.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        parameters.find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
     /// The token that the caller brought.
     pub(super) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.authorization.as_deref()?.split_once(' ')?;
@@ -150,6 +160,20 @@ mod tests {
         let head = head.unwrap().unwrap();
         assert_eq!((head.request.method.as_str(), head.request.path.as_str()), ("POST", "/drain"));
         assert_eq!(head.content_bytes, 2);
+        for (query, value) in [
+            ("?x=1", None),
+            ("?format=dot", Some("dot")),
+            ("?a&format=dot=&format=b", Some("dot=")),
+            ("?format", Some("")),
+            ("", None),
+        ] {
+            let head = request(&format!("GET /graph{query} HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(
+                (head.request.path.as_str(), head.request.parameter("format")),
+                ("/graph", value),
+                "{query}"
+            );
+        }
     }
 
     #[test]

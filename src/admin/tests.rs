@@ -1,5 +1,7 @@
 //! The admin API over real sockets.
 
+mod graph;
+
 use super::*;
 use crate::cluster::{self, Cluster, Target};
 use crate::error::Kind;
@@ -172,7 +174,7 @@ async fn metrics_come_in_the_format_that_was_asked_for() {
 #[tokio::test]
 async fn telemetry_is_read_only_and_can_be_scraped_by_name() {
     let proxy = start(Role::Telemetry, None).await;
-    for path in ["/", "/config", "/clusters", "/routes", "/drain"] {
+    for path in ["/", "/config", "/clusters", "/graph", "/routes", "/drain"] {
         assert_eq!(proxy.ask("GET", path, "", "").await.0, 404, "{path}");
         assert_eq!(proxy.ask("POST", path, "", "").await.0, 404, "{path}");
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::context::third_party;
 use crate::identity::config::ClientTls;
 use crate::units::{self, HostPort};
 
@@ -66,6 +67,8 @@ pub struct Config {
     /// TLS to the endpoints; absent: cleartext.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// What of the context goes to them.
+    pub context: third_party::Config,
 }
 
 impl Default for Config {
@@ -82,6 +85,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(4),
             tls: None,
+            context: third_party::Config::default(),
         }
     }
 }

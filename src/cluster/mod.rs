@@ -35,6 +35,8 @@ pub use set::{EndpointSet, Members};
 pub use stable_hash::{mix, stable_hash};
 pub use stats::{ClusterStats, Counter};
 
+use crate::context::extra::Extra;
+use crate::context::third_party::ThirdParty;
 use crate::identity::ClientTls;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -97,6 +99,8 @@ pub struct Settings {
     pub zone: Option<Arc<str>>,
     /// Where the cluster's own random numbers start.
     pub seed: u64,
+    /// What is kept from it, where its services are somebody else's.
+    pub third_party: Option<ThirdParty>,
 }
 
 impl Settings {
@@ -113,6 +117,7 @@ impl Settings {
             has_checks: config.health.is_some(),
             zone: (!zone.is_empty()).then(|| zone.into()),
             seed: 0,
+            third_party: ThirdParty::compile(&config.context, &Extra::default()),
         }
     }
 }

@@ -117,7 +117,7 @@ impl Carrier {
 const RETURNS_MAX: usize = 2;
 
 impl Inner {
-    async fn exchange(&self, exchange: Exchange) -> Answer {
+    async fn exchange(&self, mut exchange: Exchange) -> Answer {
         let ctx = exchange.ctx.clone();
         let (Some(cluster), Some(endpoint)) =
             (ctx.cluster(), ctx.picked.borrow().as_ref().map(|picked| Arc::clone(picked.endpoint())))
@@ -133,6 +133,9 @@ impl Inner {
         if endpoint.address == ctx.connection.local {
             let detail = format!("endpoint {} is the listener that the request came to", endpoint.address);
             return Err(Error::new(Kind::LoopDetected, detail));
+        }
+        if let Some(third_party) = &cluster.settings.third_party {
+            third_party.apply(&mut exchange.head.fields);
         }
         let pool = self.pools.of(&cluster, &endpoint, self.settings.idle_max);
         let wanted = Wanted::of(&exchange.head, &cluster);

@@ -28,6 +28,8 @@ pub struct Found<'a> {
     raw: [Option<&'a [u8]>; Field::COUNT],
     /// Members whose key had come before, and which replaced the earlier value.
     pub repeated: usize,
+    /// Whether there is a member whose key is one of ours only for a receiver that decodes keys: to be removed.
+    pub is_disguised: bool,
 }
 
 impl<'a> Found<'a> {
@@ -36,25 +38,36 @@ impl<'a> Found<'a> {
         self.raw.get(field.index()).copied().flatten()
     }
 
-    /// Whether no business field was found.
+    /// Whether no business field was found, nor anything that could be taken for one.
     pub fn is_empty(&self) -> bool {
-        self.raw.iter().all(Option::is_none)
+        !self.is_disguised && self.raw.iter().all(Option::is_none)
     }
 }
 
 /// Finds the business fields in the values of all `baggage` headers.
 pub fn find<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Found<'a> {
     let mut found = Found::default();
-    for member in values.into_iter().flat_map(members) {
-        let Some((key, rest)) = split_at(b'=', member) else { continue };
-        let Some(field) = Field::from_baggage_key(trim_ows(key)) else { continue };
-        let value = split_at(b';', rest).map_or(rest, |(value, _properties)| value);
+    for (key, value) in entries(values) {
+        let Some(field) = Field::from_baggage_key(key) else {
+            found.is_disguised |= claims_field(key);
+            continue;
+        };
         if let Some(slot) = found.raw.get_mut(field.index()) {
             found.repeated += usize::from(slot.is_some());
-            *slot = Some(trim_ows(value));
+            *slot = Some(value);
         }
     }
     found
+}
+
+/// Key and value of every member of all `baggage` headers, in order; values are still percent-encoded, properties are left
+/// out, and what has no `=` is passed over.
+pub fn entries<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    values.into_iter().flat_map(members).filter_map(|member| {
+        let (key, rest) = split_at(b'=', member)?;
+        let value = split_at(b';', rest).map_or(rest, |(value, _properties)| value);
+        Some((trim_ows(key), trim_ows(value)))
+    })
 }
 
 /// Undoes the percent-encoding of a value. Returns `raw` itself when there is nothing to undo, else `buffer`,
@@ -106,20 +119,31 @@ pub fn write_within<'a, 'b>(
     fields: impl IntoIterator<Item = (Field, &'b [u8])>,
     out: &mut Vec<u8>,
 ) -> Written {
+    let ours = fields.into_iter().filter_map(|(field, value)| Some((field.baggage_key()?, value)));
+    write_members(bytes_max, existing, ours, |_| false, out)
+}
+
+/// [`write_within()`] with members of any key in front; of the existing ones, also those go whose key `is_ours` claims.
+pub fn write_members<'a, 'b>(
+    bytes_max: usize,
+    existing: impl IntoIterator<Item = &'a [u8]>,
+    ours: impl IntoIterator<Item = (&'b str, &'b [u8])>,
+    is_ours: impl Fn(&[u8]) -> bool,
+    out: &mut Vec<u8>,
+) -> Written {
     let mut list = List { start: out.len(), out, bytes_max, written: Written::default() };
-    for (field, value) in fields {
-        if let Some(key) = field.baggage_key().filter(|_| !value.is_empty()) {
-            list.append(|out| {
-                out.extend_from_slice(key.as_bytes());
-                out.push(b'=');
-                encode(value, out);
-            });
-        }
+    for (key, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
+        list.append(|out| {
+            out.extend_from_slice(key.as_bytes());
+            out.push(b'=');
+            encode(value, out);
+        });
     }
     for member in existing.into_iter().flat_map(members) {
         let key_end = member.iter().position(|byte| matches!(byte, b'=' | b';')).unwrap_or(member.len());
         let key = member.get(..key_end).unwrap_or(member);
-        if !claims_field(trim_ows(key)) {
+        let key = trim_ows(key);
+        if !claims_field(key) && !is_ours(key) {
             list.append(|out| out.extend_from_slice(member));
         }
     }

@@ -9,6 +9,9 @@
 //! - [`baggage`]: finding and rewriting the business keys among foreign members
 //! - [`fields`]: the six fields, their names in each carrier, what is a valid value, which carrier wins
 //! - [`formats`]: the trace formats of others (B3, X-Ray, Jaeger, Datadog, …)
+//! - [`extra`]: further fields, by configuration; [`pseudonym`]: values that name a person
+//! - [`signature`]: what binds the fields to the trace; [`third_party`]: who is told nothing of all this
+//! - [`sampling`]: which traces are recorded
 //! - [`ids`]: new trace, span and request ids out of a generator that the caller seeds
 //! - [`config`]: what a user may set
 //!
@@ -17,9 +20,14 @@
 
 pub mod baggage;
 pub mod config;
+pub mod extra;
 pub mod fields;
 pub mod formats;
 pub mod ids;
+pub mod pseudonym;
+pub mod sampling;
+pub mod signature;
+pub mod third_party;
 pub mod traceparent;
 pub mod tracestate;
 
@@ -42,6 +50,7 @@ pub const BAGGAGE: &str = "baggage";
 pub fn is_context_header(name: &[u8]) -> bool {
     [TRACEPARENT, TRACESTATE, BAGGAGE].iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
         || Field::from_header(name).is_some()
+        || name.eq_ignore_ascii_case(signature::HEADER.as_bytes())
         || formats::is_header(name)
 }
 

@@ -7,6 +7,8 @@
 use super::compile::{APP_CLUSTER, Refused, Surroundings};
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
+use crate::context::extra::Extra;
+use crate::context::third_party::ThirdParty;
 use crate::identity::ClientTls;
 use crate::{discovery, health};
 use std::collections::BTreeMap;
@@ -44,9 +46,13 @@ pub(super) fn plan(
 ) -> Result<BTreeMap<String, Planned>, Refused> {
     let zone = config.service.zone.as_str();
     let mut clusters = BTreeMap::new();
+    // What is wrong with these is told by the rules of the context.
+    let extra = Extra::compile(&config.context.fields).unwrap_or_default();
     let mut add = |name: &str, cluster: &cluster::Config| {
         let old = old.and_then(|old| old.get(name));
-        clusters.insert(name.to_owned(), planned(name, cluster, zone, old, around)?);
+        let mut settings = cluster::Settings::of(cluster, zone);
+        settings.third_party = ThirdParty::compile(&cluster.context, &extra);
+        clusters.insert(name.to_owned(), planned(name, cluster, settings, old, around)?);
         Ok(())
     };
     for (name, cluster) in &config.clusters {
@@ -69,11 +75,10 @@ pub(super) fn plan(
 fn planned(
     name: &str,
     config: &cluster::Config,
-    zone: &str,
+    mut settings: cluster::Settings,
     old: Option<&Fed>,
     around: &Surroundings,
 ) -> Result<Planned, Refused> {
-    let mut settings = cluster::Settings::of(config, zone);
     if let Some(old) = old {
         settings.seed = old.cluster.settings.seed;
         if settings == old.cluster.settings && config.tls == old.config.tls {

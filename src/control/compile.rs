@@ -7,9 +7,11 @@
 use super::clusters::{self, Fed, Planned};
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Config, Loaded};
-use crate::identity::ServerTls;
+use crate::identity::{ServerTls, Stamp};
 use crate::listener;
+use crate::pipeline::config::Sinks;
 use crate::pipeline::metrics::Registry;
+use crate::protocol::propagate::{self, Rules};
 use crate::quota::Limits;
 use crate::resilience::admission::Admission;
 use crate::resilience::overload::Overload;
@@ -18,7 +20,7 @@ use crate::stack::{Applied, Listening, Role, Traffic};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name of the cluster that the application beside is.
@@ -37,6 +39,9 @@ impl fmt::Display for Refused {
     }
 }
 
+/// Key files, as they were when they were read.
+type KeyFiles = Vec<(PathBuf, Option<Stamp>)>;
+
 /// What is in force.
 pub struct Current {
     /// As written, with every default.
@@ -49,6 +54,9 @@ pub struct Current {
     pub admissions: Admissions,
     sockets: Vec<(Role, SocketAddr, Arc<TcpListener>)>,
     tls: Option<(crate::identity::config::ServerTls, Arc<ServerTls>)>,
+    /// The key files of the context, as they were read.
+    keys: KeyFiles,
+    applied: Arc<Applied>,
 }
 
 /// What both listeners let in.
@@ -124,6 +132,7 @@ pub fn compile(
     let tables = tables(&loaded.config, &planned, &around.limits)?;
     let tls = server_tls(&loaded.config, old)?;
     let sockets = sockets(&loaded.config, old)?;
+    let (rules, keys) = rules(&loaded, around.seed)?;
     // Nothing can fail from here on.
     let clusters = clusters::start(planned, around, true);
     let config = &loaded.config;
@@ -165,10 +174,12 @@ pub fn compile(
         listeners,
         limits: config.limits.clone(),
         revision: loaded.revision.as_str().into(),
-        context: config.context.clone(),
+        rules: Arc::new(rules),
         connections_max: config.limits.connections_max.unwrap_or_else(connections_auto),
     });
-    Ok(Compiled { current: Current { loaded, clusters, tables, admissions, sockets, tls }, applied })
+    let applied_now = Arc::clone(&applied);
+    let current = Current { loaded, clusters, tables, admissions, sockets, tls, keys, applied: applied_now };
+    Ok(Compiled { current, applied })
 }
 
 impl Current {
@@ -189,6 +200,24 @@ impl Current {
         checked.collect()
     }
 
+    /// Reads the key files of the context again, if one changed: what the workers are given then.
+    ///
+    /// # Errors
+    /// What is wrong with a file; the keys in force stay.
+    pub fn reload_keys(&mut self, seed: u64) -> Result<Option<Arc<Applied>>, String> {
+        let has_changed = self
+            .keys
+            .iter()
+            .any(|(path, stamp)| Stamp::of_path(path).is_ok_and(|new| stamp.as_ref() != Some(&new)));
+        if !has_changed {
+            return Ok(None);
+        }
+        let (rules, keys) = rules(&self.loaded, seed).map_err(|refused| refused.0)?;
+        self.keys = keys;
+        self.applied = Arc::new(Applied { rules: Arc::new(rules), ..(*self.applied).clone() });
+        Ok(Some(Arc::clone(&self.applied)))
+    }
+
     /// Reads certificates again that changed on disk; what failed, one line each.
     pub fn reload_certificates(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -204,6 +233,28 @@ impl Current {
         }
         problems
     }
+}
+
+/// What becomes of contexts, and the key files that it was read from.
+fn rules(loaded: &Loaded, seed: u64) -> Result<(Rules, KeyFiles), Refused> {
+    let config = &loaded.config;
+    let signing = config.context.sign.as_ref().map(|sign| &sign.keys);
+    let pseudonyms = config.context.pseudonyms.as_ref().map(|pseudonyms| &pseudonyms.keys);
+    // Before they are read: a change during the reading is seen at the next look.
+    let stamped = |path: &PathBuf| (path.clone(), Stamp::of_path(path).ok());
+    let keys = signing.into_iter().chain(pseudonyms).map(stamped).collect();
+    let source = propagate::Source {
+        context: &config.context,
+        sampling: &config.pipeline.sampling,
+        revision: Some(loaded.revision.as_str().into()),
+        service: &config.service.name,
+        has_both_sides: config.inbound.address.is_some() && config.outbound.address.is_some(),
+        has_sink: config.pipeline.sinks != Sinks::default(),
+        seed,
+    };
+    let rules = Rules::compile(&source)
+        .map_err(|wrong| Refused(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    Ok((rules, keys))
 }
 
 fn outbound(opaque: Option<Arc<Cluster>>) -> Traffic {

@@ -190,9 +190,17 @@ impl Control {
 
     fn reload_certificates(&self) {
         let mut state = self.state();
-        let problems = state.current.reload_certificates();
+        let mut problems = state.current.reload_certificates();
+        match state.current.reload_keys(self.0.around.seed) {
+            Ok(None) => {}
+            Ok(Some(applied)) => {
+                state.workers.iter().for_each(|worker| worker.apply(&applied));
+                tracing::info!("the keys of the context were read again");
+            }
+            Err(problem) => problems.push(problem),
+        }
         for problem in problems.iter().filter(|problem| !state.certificate_problems.contains(problem)) {
-            tracing::error!(problem, "a changed certificate was not taken; the old one stays");
+            tracing::error!(problem, "a changed certificate or key was not taken; the old one stays");
         }
         state.certificate_problems = problems;
     }

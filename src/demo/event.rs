@@ -28,12 +28,6 @@ impl Event {
     pub(super) fn is_inbound(&self) -> bool {
         self.text("sidelight.direction") == "inbound"
     }
-
-    /// The feature flags, separated by commas.
-    pub(super) fn flags(&self) -> String {
-        let flags = self.0.get("flags").and_then(Value::as_array);
-        flags.into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-    }
 }
 
 /// The exchanges in a file, in the order in which they ended. A file that is not there has none; a line that is not

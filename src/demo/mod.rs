@@ -23,11 +23,12 @@ mod traffic;
 use expect::Expectations;
 use mesh::Mesh;
 use observed::Observed;
+use service::Carried;
 use stage::Stage;
 use std::time::Instant;
 use tell::{Cost, Failure, Sickness};
 use terminal::{Cell, Style, Terminal};
-use traffic::{Answers, Refusal};
+use traffic::{Account, Answers, Refusal};
 
 /// How a run should be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +73,7 @@ struct Played {
     clocks: Cost,
     before: Answers,
     failure: Failure,
+    alone: (Account, Answers),
     after: Answers,
     sickness: Sickness,
     refusals: Vec<Refusal>,
@@ -79,30 +81,33 @@ struct Played {
 }
 
 impl Played {
-    /// A wave of orders, an endpoint that dies, another wave, an endpoint that is sick for a while, and requests that are
-    /// wrong.
+    /// A wave of orders, an endpoint that dies, one order alone, another wave, an endpoint that is sick for a while, and
+    /// requests that are wrong.
     fn play(mesh: &Mesh) -> Result<Played, String> {
         let storefront = mesh.node("storefront")?.sidecar.address("inbound")?;
         let clocks = Cost::begin(mesh);
         let before = traffic::wave(storefront, 1);
         let failure = Failure::bring_about(mesh, &Observed::read(mesh, &[]))?;
+        let checkout = &mesh.node("checkout")?.service;
+        checkout.set_carried(Carried::ALONE);
+        let alone = traffic::alone(storefront);
+        checkout.set_carried(Carried::IN_A_CROWD);
         let after = traffic::wave(storefront, 2);
         let sickness = Sickness::bring_about(mesh, storefront)?;
         let refusals = traffic::wrong(mesh)?;
         let observed = Observed::read(mesh, &refusals);
-        Ok(Played { clocks, before, failure, after, sickness, refusals, observed })
+        Ok(Played { clocks, before, failure, alone, after, sickness, refusals, observed })
     }
 
     fn tell(&self, terminal: Terminal, mesh: &Mesh, expectations: &mut Expectations) -> Result<(), String> {
-        let Played { clocks, before, failure, after, sickness, refusals, observed } = self;
-        let waves = [before, after, &sickness.during, &sickness.after];
+        let Played { clocks, before, failure, alone: (account, alone), after, sickness, refusals, observed } =
+            self;
+        let waves = [before, alone, after, &sickness.during, &sickness.after];
         let sent = waves.iter().map(|wave| wave.sent).sum();
         tell::routing(terminal, mesh, observed, &waves, expectations)?;
         tell::explain(terminal, mesh, expectations)?;
-        let survived = tell::failure(terminal, mesh, observed, failure, [before, after], expectations)?;
-        if let Some(trace_id) = &survived {
-            tell::trace(terminal, mesh, observed, trace_id, expectations);
-        }
+        tell::failure(terminal, mesh, observed, failure, [before, alone, after], expectations)?;
+        tell::trace(terminal, mesh, observed, failure, account, expectations)?;
         tell::ejection(terminal, mesh, observed, sickness, expectations)?;
         tell::graph(terminal, mesh, observed, failure, sent, expectations);
         tell::refusals(terminal, mesh, observed, refusals, sent, expectations);

@@ -50,13 +50,6 @@ impl Observed {
     pub(super) fn health(mesh: &Mesh, name: &str) -> Result<Vec<Event>, String> {
         Ok(events(&mesh.node(name)?.sidecar.events, "sidelight/health/1"))
     }
-
-    /// Every event of a trace, with the instance whose sidecar wrote it.
-    pub(super) fn trace<'a>(&'a self, trace_id: &str) -> Vec<(&'static str, &'a Event)> {
-        let all =
-            self.by_node.iter().flat_map(|(node, events)| events.iter().map(move |event| (*node, event)));
-        all.filter(|(_, event)| event.text("trace_id") == trace_id).collect()
-    }
 }
 
 /// One event for what the service answered, one for each call that it made for it, and one for each refusal.

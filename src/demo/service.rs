@@ -1,23 +1,62 @@
 //! The demo's services: small threaded HTTP/1.1 servers that know nothing of the mesh.
 //!
-//! What they do for their context is what any OpenTelemetry SDK does: carry `traceparent`, `tracestate` and `baggage`
-//! (and the request id) from the request that they serve to the requests that they make for it. How they fail: a call
-//! that fails is answered with its status, or 502.
+//! What a service does for the context is at most what any OpenTelemetry SDK does: carry `traceparent`, `tracestate` and
+//! `baggage` (and the request id) from the request that it serves to the requests that it makes for it. [`Carried`] says
+//! how much of that; a service that carries nothing leaves it to its sidecar. How they fail: a call that fails is answered
+//! with its status, or 502.
 
 use super::message::{Client, Message};
 use serde_json::{Value, json};
 use std::io::{self, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// What an OpenTelemetry SDK carries on.
-const CARRIED: [&str; 4] = ["traceparent", "tracestate", "baggage", "x-request-id"];
+/// Whether checkout's service is one that has never heard of a context.
+const CHECKOUT_FORGETS: bool = true;
 
 /// What a service that takes orders carries on by itself: the same key is never charged twice, so a charge may be
 /// repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What a service carries on of the context, from the request that it serves to those that it makes for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// What an OpenTelemetry SDK carries, and the request id.
+    Context,
+    /// The request id alone, as many services do for their logs.
+    RequestId,
+    /// Nothing.
+    Nothing,
+}
+
+impl Carried {
+    /// What checkout's service carries while it serves several orders at once: with nothing at all nobody could tell
+    /// whose a call is.
+    pub(super) const IN_A_CROWD: Carried =
+        if CHECKOUT_FORGETS { Carried::RequestId } else { Carried::Context };
+
+    /// What checkout's service carries while it serves one order.
+    pub(super) const ALONE: Carried = if CHECKOUT_FORGETS { Carried::Nothing } else { Carried::Context };
+
+    fn headers(self) -> &'static [&'static str] {
+        match self {
+            Carried::Context => &["traceparent", "tracestate", "baggage", "x-request-id"],
+            Carried::RequestId => &["x-request-id"],
+            Carried::Nothing => &[],
+        }
+    }
+
+    /// How its sidecar then finds the parent of a call: `sidelight.parent.source`.
+    pub(super) const fn parent_source(self) -> &'static str {
+        match self {
+            Carried::Context => "header",
+            Carried::RequestId => "request_id",
+            Carried::Nothing => "sole",
+        }
+    }
+}
 
 /// What a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +81,7 @@ pub(super) struct Service {
 struct State {
     name: String,
     role: Role,
+    carried: Mutex<Carried>,
     served: AtomicU64,
     /// Whether it answers 503 to whatever it is asked.
     is_sick: AtomicBool,
@@ -59,6 +99,7 @@ impl Service {
         let state = Arc::new(State {
             name: name.into(),
             role,
+            carried: Mutex::new(if role == Role::Checkout { Carried::IN_A_CROWD } else { Carried::Context }),
             served: AtomicU64::new(0),
             is_sick: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -93,6 +134,11 @@ impl Service {
     /// Makes it sick, or well again.
     pub(super) fn set_sick(&self, is_sick: bool) {
         self.state.is_sick.store(is_sick, Ordering::Relaxed);
+    }
+
+    /// Says what it carries on from now on.
+    pub(super) fn set_carried(&self, carried: Carried) {
+        *self.state.carried.lock().unwrap_or_else(PoisonError::into_inner) = carried;
     }
 
     /// Closes the connections to its sidecar that are idle.
@@ -144,7 +190,8 @@ impl State {
     fn pass_on(&self, request: &Message, host: &str, path: &str, content: &Value) -> Message {
         let mut call = Message::request("POST", path, host).with("content-type", "application/json");
         call.content = content.to_string().into_bytes();
-        for name in CARRIED.into_iter().chain([IDEMPOTENCY_KEY]) {
+        let carried = *self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in carried.headers().iter().copied().chain([IDEMPOTENCY_KEY]) {
             if let Some(value) = request.get(name) {
                 call = call.with(name, value);
             }

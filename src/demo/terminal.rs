@@ -1,5 +1,6 @@
 //! Text for people: headings, tables and colors, which only a terminal gets.
 
+use crate::pipeline::trace_view::Look;
 use std::io::{IsTerminal, Write};
 
 /// No line is longer.
@@ -59,6 +60,11 @@ impl Terminal {
     pub(super) fn new() -> Terminal {
         let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Terminal { is_color: is_wanted && std::io::stdout().is_terminal() }
+    }
+
+    /// The same for what other commands print.
+    pub(super) fn look(self) -> Look {
+        Look { columns: WIDTH, is_color: self.is_color }
     }
 
     /// `text` in a style.

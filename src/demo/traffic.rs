@@ -88,6 +88,16 @@ pub(super) fn wave(storefront: SocketAddr, number: usize) -> Answers {
     answers.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Sends one order, while nothing else is under way, and says for whom: for one that has every field of a context.
+pub(super) fn alone(storefront: SocketAddr) -> (Account, Answers) {
+    let [_, account, ..] = ACCOUNTS;
+    let client = Client::new(storefront);
+    let mut answers = Answers::default();
+    answers.note(&account, client.call(&order(&account, 0, 0)).as_ref().ok());
+    client.close();
+    (account, answers)
+}
+
 fn order(account: &Account, wave: usize, index: usize) -> Message {
     let mut request = Message::request("POST", "/buy", "storefront")
         .with("content-type", "application/json")

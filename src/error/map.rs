@@ -46,6 +46,7 @@ const fn fatal(mut answer: Answer) -> Answer {
 const CANCELLED: u8 = 1;
 const INVALID_ARGUMENT: u8 = 3;
 const DEADLINE_EXCEEDED: u8 = 4;
+const PERMISSION_DENIED: u8 = 7;
 const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
@@ -53,10 +54,11 @@ const UNAVAILABLE: u8 = 14;
 
 impl Kind {
     /// Every kind, in the order of the table; for tests, documentation and pre-registered metrics.
-    pub const ALL: [Kind; 45] = [
+    pub const ALL: [Kind; 46] = [
         Kind::MalformedRequest,
         Kind::RequestRefused,
         Kind::ProtectedFieldNominated,
+        Kind::ContextRefused,
         Kind::RequestHeadTooLarge,
         Kind::TargetTooLong,
         Kind::RequestBodyTooLarge,
@@ -108,6 +110,7 @@ impl Kind {
             Kind::MalformedRequest => fatal(row(400, INTERNAL, "DPE", "http_request_error", "malformed_request", "The request is not well-formed HTTP.")),
             Kind::RequestRefused => row(400, INVALID_ARGUMENT, "DPE", "http_request_denied", "request_refused", "The request breaks a rule of this proxy."),
             Kind::ProtectedFieldNominated => row(400, INVALID_ARGUMENT, "DPE", "http_request_denied", "protected_field_nominated", "The Connection field names a field that must not be removed on the way."),
+            Kind::ContextRefused => row(403, PERMISSION_DENIED, "UAEX", "http_request_denied", "context_refused", "The context of the request is not signed, or its signature does not hold."),
             Kind::RequestHeadTooLarge => fatal(row(431, RESOURCE_EXHAUSTED, "DPE", "http_request_error", "request_head_too_large", "The request's header section is too large.")),
             Kind::TargetTooLong => fatal(row(414, RESOURCE_EXHAUSTED, "DPE", "http_request_error", "target_too_long", "The request's target is too long.")),
             Kind::RequestBodyTooLarge => fatal(row(413, RESOURCE_EXHAUSTED, "DPE", "http_request_error", "request_body_too_large", "The request's content is too large.")),

@@ -27,6 +27,8 @@ pub enum Kind {
     RequestRefused,
     /// A protected field (context, `authorization`, `host`) was named in `Connection`.
     ProtectedFieldNominated,
+    /// The signature of the context is required, and missing or wrong.
+    ContextRefused,
     /// The request's header section is larger than a limit.
     RequestHeadTooLarge,
     /// The request's target is longer than a limit.

@@ -4,6 +4,7 @@
 //! [`Recorder`]: layers write what they decide there, and nowhere else. When the exchange ends, exactly once, the
 //! record goes to the worker's [`Sink`]; spans, metrics, the access log and the graph are derived from it.
 
+pub mod in_flight;
 mod notes;
 mod policy;
 mod record;
@@ -11,7 +12,7 @@ mod recorder;
 mod service;
 mod sink;
 
-pub use notes::{DeadlineSource, MirrorNote, Notes};
+pub use notes::{DeadlineSource, MirrorNote, Notes, SignatureNote};
 pub use policy::{Edits, Hedge, Mirror, PathRewrite, Policy, RetryOn, RetryPolicy, Rewrite};
 pub use record::{Direction, Outcome, ParentSource, Phase, Record, Text};
 pub use recorder::{Guard, Recorder};

@@ -1,5 +1,6 @@
 //! What layers note only now and then: the rare part of a record, so that the usual record stays small.
 
+use super::Text;
 use crate::error::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,25 @@ pub struct Notes {
     pub mirror: Option<MirrorNote>,
     /// How long the attempt waited for a connection because all were in use.
     pub pool_wait: Option<Duration>,
+    /// Spans that this one has to do with, trace and span of each: the inbound exchanges that an outbound one may serve,
+    /// or the trace that was left at the edge.
+    pub links: Vec<([u8; 16], [u8; 8])>,
+    /// What became of the context's signature.
+    pub signature: Option<SignatureNote>,
+    /// Further fields: the name and the value of each.
+    pub extra: Vec<(Arc<str>, Text)>,
+}
+
+/// What became of the signature of the context that a request brought, and of the one that it is sent on with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignatureNote {
+    /// `valid`, `in_flight` (the fields are those of the inbound exchange that it serves), or why it is not believed;
+    /// `None`: it brought none and needed none.
+    pub found: Option<&'static str>,
+    /// Who signed, of a valid one: key and issuer.
+    pub by: Option<(Box<str>, Box<str>)>,
+    /// Whether a signature of our own goes on.
+    pub is_signed: bool,
 }
 
 /// Where a deadline came from.

@@ -3,7 +3,10 @@
 //! Its ancestors are Envoy's StreamInfo and ztunnel's ConnectionResult. It is plain data, so that it can be moved to
 //! the pipeline's thread and be encoded there; texts lie in one buffer of its own and are named by [`Text`].
 
+use super::in_flight::Place;
+use crate::cluster::clock_ns;
 use crate::context::formats::Format;
+use crate::context::sampling::{Ended, Keep, KeptBy, SampledBy};
 use crate::context::{RequestType, TraceParent};
 use crate::error::Kind;
 use crate::svc::fields::Span;
@@ -57,8 +60,8 @@ pub enum Outcome {
     None,
 }
 
-/// How the parent of an outbound exchange was found; more methods come with correlation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the parent of an exchange was found. Only outbound exchanges have the methods from [`ParentSource::RequestId`] on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ParentSource {
     /// There is none: a new trace.
     #[default]
@@ -67,6 +70,29 @@ pub enum ParentSource {
     Header,
     /// The request's own header in another format.
     Format(Format),
+    /// It has the request id of one inbound exchange under way.
+    RequestId,
+    /// It has the field, configured to be echoed, of one inbound exchange under way.
+    Echo,
+    /// Only one inbound exchange is under way.
+    Sole,
+    /// Inbound exchanges are under way, and which one it serves is not known: a new trace, with links to those.
+    Lost,
+}
+
+impl ParentSource {
+    /// The stable name in events, metrics and the graph.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ParentSource::Root => "root",
+            ParentSource::Header => "header",
+            ParentSource::Format(format) => format.name(),
+            ParentSource::RequestId => "request_id",
+            ParentSource::Echo => "echo",
+            ParentSource::Sole => "sole",
+            ParentSource::Lost => "lost",
+        }
+    }
 }
 
 /// Room for the texts of a usual request: method, host, path, and the context fields.
@@ -95,6 +121,14 @@ pub struct Record {
     pub parent_id: Option<[u8; 8]>,
     /// How the parent was found.
     pub parent_source: ParentSource,
+    /// Who decided whether the trace is recorded; `None` where nobody was asked.
+    pub sampled_by: Option<SampledBy>,
+    /// What is kept of a trace that is not recorded; asked when the exchange ends.
+    pub keep: Option<Keep>,
+    /// Why it is kept though its trace is not recorded.
+    pub kept_by: Option<KeptBy>,
+    /// Its place among the inbound exchanges under way.
+    pub place: Option<Place>,
     /// The request id.
     pub request_id: Text,
     /// The user.
@@ -193,6 +227,10 @@ impl Record {
             trace: TraceParent { version: 0, trace_id: [0; 16], parent_id: [0; 8], flags: 0 },
             parent_id: None,
             parent_source: ParentSource::Root,
+            sampled_by: None,
+            keep: None,
+            kept_by: None,
+            place: None,
             request_id: Text::default(),
             user_id: Text::default(),
             account_id: Text::default(),
@@ -258,6 +296,12 @@ impl Record {
         span
     }
 
+    /// Overwrites a text that nobody may read any more.
+    pub fn erase(&mut self, span: Text) {
+        let range = span.start as usize..(span.start + span.len) as usize;
+        self.text.get_mut(range).unwrap_or_default().fill(b'*');
+    }
+
     /// The text at `span`.
     pub fn text(&self, span: Text) -> &[u8] {
         self.text.get(span.start as usize..(span.start + span.len) as usize).unwrap_or_default()
@@ -269,6 +313,24 @@ impl Record {
             Phase::Done => Outcome::Complete,
             Phase::Response => Outcome::Cut,
             Phase::Head | Phase::Request => Outcome::None,
+        }
+    }
+
+    /// The exchange is over: whether it is kept, and the application is done with it. `now` is the end.
+    pub fn end(&mut self, now: Instant) {
+        self.duration = now.saturating_duration_since(self.started);
+        if let Some(keep) = self.keep {
+            // Streams and tunnels are long because they are used: what they took is the time to their head.
+            let streams = self.is_tunnel || self.is_grpc;
+            let duration = self.upstream_first_byte.filter(|_| streams).unwrap_or(self.duration);
+            let (status, grpc_status, is_failed) = (self.status, self.grpc_status, self.cause.is_some());
+            self.kept_by = keep.keeps(&Ended { status, grpc_status, is_failed, duration });
+        }
+        if let Some(place) = self.place.take() {
+            // What was never given to the application, or was answered by it to the end, leaves nothing behind; attempts
+            // that were given up may still be at work.
+            let is_answered = self.phase == Phase::Done && self.cause.is_none() && self.attempts == 1;
+            place.leave(self.attempts == 0 || is_answered, clock_ns(now));
         }
     }
 

@@ -108,7 +108,6 @@ impl Drop for Guard {
         let Ok(mut slot) = inner.record.try_borrow_mut() else { return };
         let Some(mut record) = slot.take() else { return };
         drop(slot);
-        record.duration = record.started.elapsed();
         if record.phase != Phase::Done && record.cause.is_none() {
             record.cause = Some(if std::thread::panicking() {
                 Kind::Internal
@@ -122,6 +121,7 @@ impl Drop for Guard {
             // Nobody was there to be answered; the status is logged as nginx and others do.
             record.status = Kind::ClientGone.answer().status;
         }
+        record.end(Instant::now());
         inner.sink.exchange(record);
     }
 }

@@ -4,11 +4,12 @@
 
 use std::path::PathBuf;
 
+use crate::context::sampling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `pipeline`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Pipeline")]
 pub struct Config {
@@ -17,11 +18,17 @@ pub struct Config {
     /// Events that one worker holds for the pipeline; more are dropped and counted.
     #[schemars(range(min = 16, max = 1048576))]
     pub ring_events_max: usize,
+    /// Which traces are recorded.
+    pub sampling: sampling::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { sinks: Sinks { stdout: Some(Stdout {}), file: None }, ring_events_max: 4096 }
+        Config {
+            sinks: Sinks { stdout: Some(Stdout {}), file: None },
+            ring_events_max: 4096,
+            sampling: sampling::Config::default(),
+        }
     }
 }
 

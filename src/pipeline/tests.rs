@@ -12,7 +12,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 fn config(path: Option<PathBuf>, ring_events_max: usize) -> Config {
     let file = path.map(|path| config::File { path });
-    Config { sinks: config::Sinks { stdout: None, file }, ring_events_max }
+    Config { sinks: config::Sinks { stdout: None, file }, ring_events_max, ..Config::default() }
 }
 
 fn service() -> Service {

@@ -10,6 +10,7 @@ use crate::connect::dial::Dialing;
 use crate::connect::{Dial, Pools, Upstream};
 use crate::context::Rng;
 use crate::error::{Error, Kind};
+use crate::exchange::in_flight::InFlight;
 use crate::exchange::{
     Connection, Ctx, Direction, Exchange, Guard, NoSink, Record, Recorder, Response, Sink,
 };
@@ -17,7 +18,7 @@ use crate::pipeline::encode::Encoder;
 use crate::pipeline::metrics::Format;
 use crate::pipeline::{self, Pipeline};
 use crate::protocol::normalize::Normalize;
-use crate::protocol::propagate::Propagate;
+use crate::protocol::propagate::{Propagate, Setup};
 use crate::resilience::admission::{Admission, AdmissionCell};
 use crate::resilience::config::LoadShed;
 use crate::resilience::overload::Overload;
@@ -163,7 +164,7 @@ impl Fixture {
         let dial = || Rc::clone(&network) as Rc<dyn Dial>;
         let outlet = Mirrors::new(Rc::new(NoSink)).outlet(dial(), settings.upstream, balancing.clone());
         let stack = http_stack(Parts {
-            propagate: Propagate::new(Rng::new(8)),
+            propagate: Propagate::new(Setup { rng: Rng::new(8), in_flight: InFlight::new(), workers: 1 }),
             admission: open_admission(),
             normalize: Normalize::new(&settings.path),
             routing: Routing::new(TableCell::new(Arc::new(table)), Rc::clone(&rng)),

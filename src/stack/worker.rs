@@ -13,12 +13,13 @@ use crate::balance::layer::Balancing;
 use crate::connect::{Pools, TcpDial, Upstream};
 use crate::context::Rng;
 use crate::drain;
+use crate::exchange::in_flight::InFlight;
 use crate::exchange::{NoSink, Sink};
 use crate::limits;
 use crate::pipeline::WorkerSink;
 use crate::pipeline::metrics::connections::ConnectionStats;
 use crate::protocol::normalize::Normalize;
-use crate::protocol::propagate::Propagate;
+use crate::protocol::propagate::{Propagate, Rules, Setup};
 use crate::resilience::admission::{Admission, AdmissionCell};
 use crate::route::{Mirroring, Routing, Table, TableCell};
 use std::cell::RefCell;
@@ -34,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// A configuration, compiled: what every worker is given at start and at each reload.
+#[derive(Clone)]
 pub struct Applied {
     /// The listeners, by role.
     pub listeners: Vec<Listening>,
@@ -41,13 +43,14 @@ pub struct Applied {
     pub limits: limits::Config,
     /// What the events call this configuration.
     pub revision: Arc<str>,
-    /// Bounds of the context, and whether a trace that starts here is sampled.
-    pub context: crate::context::config::Config,
+    /// What becomes of contexts.
+    pub rules: Arc<Rules>,
     /// How many connections all workers together accept.
     pub connections_max: usize,
 }
 
 /// A listener and what it is for.
+#[derive(Clone)]
 pub struct Listening {
     /// What it is for.
     pub role: Role,
@@ -73,6 +76,8 @@ pub struct Seed {
     pub signal: drain::Signal,
     /// A random number from the operating system.
     pub random: u64,
+    /// The inbound exchanges under way, of all workers.
+    pub in_flight: Arc<InFlight>,
 }
 
 /// How the control side speaks to a worker.
@@ -205,14 +210,15 @@ impl Worker {
         let ids = Rng::new(rng.next_u64());
         Worker {
             index: seed.index,
-            peers,
+
             sink: Rc::new(seed.sink),
             watch: drain::Watch::new(seed.signal),
             pools: Rc::default(),
             // Copies are no exchanges of this service: nobody is told of each.
             mirrors: Mirrors::new(Rc::new(NoSink)),
             rng: Rc::new(RefCell::new(rng)),
-            propagate: Propagate::new(ids),
+            propagate: Propagate::new(Setup { rng: ids, in_flight: seed.in_flight, workers: peers.len() }),
+            peers,
             open: RefCell::default(),
             connections_max: std::cell::Cell::new(usize::MAX),
         }
@@ -250,7 +256,7 @@ impl Worker {
     /// routes and settings. Connections stay.
     fn apply(self: &Rc<Self>, applied: &Arc<Applied>) -> io::Result<()> {
         self.connections_max.set(applied.connections_max);
-        self.propagate.configure(&applied.revision, &applied.context);
+        self.propagate.configure(&applied.rules);
         let settings = Settings::new(&applied.limits);
         let mut open = self.open.borrow_mut();
         let mut kept = HashMap::new();

@@ -13,6 +13,7 @@ mod bounds;
 mod breaker;
 mod cluster;
 mod clusters;
+mod context;
 mod files;
 mod headers;
 mod health;
@@ -45,6 +46,7 @@ pub fn check(root: &Node, base: Option<&Path>, problems: &mut Vec<Diagnostic>) {
     check.routes("inbound");
     check.routes("outbound");
     check.pipeline();
+    check.context(base);
     if let Some(base) = base {
         check.files(base);
     }

@@ -56,7 +56,7 @@ pub(in crate::demo) fn routing(
     terminal.table(&["account", "license", "route, because", "cluster", "endpoint", "count", "p50"], &rows);
     terminal
         .note("From the outbound events of checkout's sidecar; p50 in ms. No service passes a license on:");
-    terminal.note("it came in as a header at the storefront, and the sidecars carried it here in `baggage`.");
+    terminal.note("it came in as a header at the storefront, and the sidecars carried it here.");
     expectations
         .expect(is_right, "each account was charged by its own pool: the events say so, and the answers");
     Ok(())

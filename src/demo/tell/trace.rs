@@ -1,109 +1,135 @@
-//! One order as a tree over the sidecars.
+//! One order as a tree over the sidecars, as `sidelight trace show` prints it.
 
+use super::Failure;
 use crate::demo::event::Event;
 use crate::demo::expect::Expectations;
 use crate::demo::mesh::Mesh;
 use crate::demo::observed::Observed;
+use crate::demo::service::Carried;
 use crate::demo::terminal::{Style, Terminal};
+use crate::demo::traffic::Account;
+use crate::pipeline::trace_view::{self, Answer, Context, Id, Kind, Root, Source, Trace};
+use std::path::PathBuf;
 
-/// The width of the bars.
-const BAR: usize = 26;
+/// The exchanges of an order: in and out at storefront and checkout, in at payments.
+const EXCHANGES: [(&str, Kind); 5] = [
+    ("storefront", Kind::Server),
+    ("storefront", Kind::Client),
+    ("checkout", Kind::Server),
+    ("checkout", Kind::Client),
+    ("payments", Kind::Server),
+];
 
-/// Spans that the trace of an order has: in and out at storefront and checkout, in at payments.
-const SPANS: usize = 5;
-
-/// Prints the trace.
+/// Prints the trace of the order that came alone after the failure, for `account`.
 pub(in crate::demo) fn trace(
     terminal: Terminal,
     mesh: &Mesh,
     observed: &Observed,
-    trace_id: &str,
+    failure: &Failure,
+    account: &Account,
     expectations: &mut Expectations,
-) {
-    terminal.heading("One of those orders, as a trace over the sidecars");
-    let spans = observed.trace(trace_id);
-    let mut roots = spans.iter().filter(|(_, event)| event.text("parent_id").is_empty());
-    let root = roots.next();
-    let Some((_, first)) = root else {
-        expectations.expect(false, "the trace of a retried order has a root");
-        return;
+) -> Result<(), String> {
+    terminal.heading("The order that came alone, as a trace over the sidecars");
+    let calls: Vec<&Event> = observed.calls("checkout").collect();
+    let Some(call) = calls.get(failure.calls_before) else {
+        expectations.expect(false, "the order that came alone was charged");
+        return Ok(());
     };
-    let flags = if first.flags().is_empty() { String::new() } else { format!(", flags {}", first.flags()) };
-    terminal.line(&format!("   trace {trace_id}  request {}", first.text("request_id")));
-    terminal.line(&format!(
-        "   account {}, user {}, license {}{flags}\n",
-        terminal.paint(Style::Name, first.text("account_id")),
-        first.text("user_id"),
-        terminal.paint(Style::Name, first.text("license")),
-    ));
-    let drawn = Drawing { terminal, mesh, spans: &spans, start: first }.draw(first, 0);
-    terminal.note(
-        "Each line is an event of the sidecar that is named first; durations are its own. The services",
-    );
-    terminal
-        .note("did nothing but carry `traceparent` and `baggage` from what they served to what they called.");
-    let is_carried = spans.iter().all(|(_, event)| {
-        ["account_id", "user_id", "license"].iter().all(|field| event.text(field) == first.text(field))
-    });
+    let id = call.text("trace_id");
+    let command = format!("   $ sidelight trace show {id} --from *.events.ndjson");
+    terminal.line(&terminal.paint(Style::Dim, &command));
+    let files: Vec<PathBuf> = mesh.nodes.iter().map(|node| node.sidecar.events.clone()).collect();
+    let (answer, _) = trace_view::find(&Id::parse(id)?, &mut Source::open(&files)?)?;
+    let Answer::Trace(trace) = answer else {
+        expectations.expect(false, "the order that came alone has one trace");
+        return Ok(());
+    };
+    for line in trace_view::text(&trace, terminal.look()).lines() {
+        terminal.line(format!("   {line}").trim_end());
+    }
+    note(terminal);
+    expect_tree(&trace, account, expectations);
+    let source = call.text("sidelight.parent.source");
     expectations.expect(
-        drawn == SPANS && spans.len() == SPANS,
-        format!("the trace is one tree of {SPANS} spans, over the sidecars of all three services"),
+        source == Carried::ALONE.parent_source(),
+        format!("checkout's service carried {} on: the parent of its call was known by `{source}`", alone()),
     );
-    expectations.expect(is_carried, "account, user and license are the same in every span");
+    let (wanted, others) = (Carried::IN_A_CROWD.parent_source(), calls.len().saturating_sub(1));
+    let known = calls.iter().filter(|call| call.text("trace_id") != id);
+    let known = known.filter(|call| call.text("sidelight.parent.source") == wanted).count();
+    expectations
+        .expect(known == others, format!("and by `{wanted}` for {known} of the {others} that overlapped"));
+    Ok(())
 }
 
-struct Drawing<'a> {
-    terminal: Terminal,
-    mesh: &'a Mesh,
-    spans: &'a [(&'static str, &'a Event)],
-    start: &'a Event,
-}
-
-impl Drawing<'_> {
-    /// Draws a span and what hangs below it; how many were drawn.
-    fn draw(&self, event: &Event, depth: usize) -> usize {
-        let node =
-            self.spans.iter().find(|(_, other)| std::ptr::eq(*other, event)).map_or("", |(node, _)| node);
-        let branch = if depth == 0 { String::new() } else { format!("{}└ ", "  ".repeat(depth - 1)) };
-        let what = if event.is_inbound() {
-            "in".into()
-        } else {
-            let endpoint = self.mesh.name_of(event.text("sidelight.endpoint"));
-            format!("out to {endpoint}")
-        };
-        let retries = match event.number("sidelight.retries") {
-            0 => String::new(),
-            retries => format!(" (attempt {})", retries + 1),
-        };
-        let label = format!("{branch}{node} {what}{retries}");
-        let request = format!("{} {}", event.text("http.request.method"), event.text("url.path"));
-        let line = format!(
-            "   {label:<41} {request:<13} {} {:>6.2} ms  ",
-            event.number("http.response.status_code"),
-            event.millis("sidelight.duration_ms"),
-        );
-        let style = if retries.is_empty() { Style::Good } else { Style::Bad };
-        self.terminal.line(&format!("{line}{}", self.terminal.paint(style, &self.bar(event))));
-        let id = event.text("span_id");
-        let children = self.spans.iter().filter(|(_, child)| child.text("parent_id") == id);
-        1 + children.map(|(_, child)| self.draw(child, depth + 1)).sum::<usize>()
-    }
-
-    /// When the span was, within the whole.
-    fn bar(&self, event: &Event) -> String {
-        let whole = self.start.millis("sidelight.duration_ms").max(0.001);
-        let begin = (moment(event) - moment(self.start)).max(0.0);
-        let place = |millis: f64| ((millis / whole * BAR as f64).round().max(0.0) as usize).min(BAR);
-        let from = place(begin).min(BAR - 1);
-        let to = place(begin + event.millis("sidelight.duration_ms")).max(from + 1);
-        format!("{}{}", " ".repeat(from), "▆".repeat(to - from))
+/// What checkout's service carried on of this order.
+fn alone() -> &'static str {
+    match Carried::ALONE {
+        Carried::Context => "the context",
+        Carried::RequestId => "the request id",
+        Carried::Nothing => "nothing",
     }
 }
 
-/// Milliseconds since the hour, by the event's timestamp (RFC 3339, microseconds).
-fn moment(event: &Event) -> f64 {
-    let text = event.text("timestamp");
-    let minute: f64 = text.get(14..16).and_then(|digits| digits.parse().ok()).unwrap_or(0.0);
-    let second: f64 = text.get(17..).and_then(|rest| rest.trim_end_matches('Z').parse().ok()).unwrap_or(0.0);
-    (minute * 60.0 + second) * 1000.0
+/// Says why the spans hang together.
+fn note(terminal: Terminal) {
+    terminal
+        .note("Each line is an event of the sidecar of the service that is named in it; times are its own.");
+    match Carried::ALONE {
+        Carried::Context => {
+            terminal.note(
+                "The services did nothing but carry `traceparent` and `baggage` from what they served to",
+            );
+            terminal.note("what they called.");
+        }
+        Carried::RequestId => terminal.note("Of the context, checkout's service carried the request id on."),
+        Carried::Nothing => {
+            terminal.note(
+                "checkout's service carried nothing on, no `traceparent` and no request id: its sidecar",
+            );
+            terminal.note(
+                "served one order at that moment, so it knew whose the call was. While several overlap,",
+            );
+            terminal
+                .note("the request id is enough; without it a call gets no parent, rather than a wrong one.");
+        }
+    }
+}
+
+/// One tree over all services, with nothing missing in it, for one account.
+fn expect_tree(trace: &Trace, account: &Account, expectations: &mut Expectations) {
+    let roots: Vec<Root> = trace.nodes.iter().filter_map(|node| node.root).collect();
+    expectations.expect(
+        roots == [Root::Begin],
+        format!(
+            "the trace is one tree: of {} spans one has no parent, and none a missing one",
+            trace.nodes.len()
+        ),
+    );
+    // The spans of attempts have no context of their own.
+    let spans = trace.nodes.iter().filter_map(|node| trace.spans.get(node.span));
+    let exchanges: Vec<_> = spans.filter_map(|span| Some((span, span.context.as_ref()?))).collect();
+    let have: Vec<_> = exchanges.iter().map(|(span, _)| (span.service.as_str(), span.kind)).collect();
+    expectations.expect(
+        have == EXCHANGES,
+        format!(
+            "it has what all {} services served and called, from the first to the last",
+            trace.services().len()
+        ),
+    );
+    let is_for = |context: &Context| {
+        (
+            context.account_id.as_str(),
+            context.user_id.as_str(),
+            context.license.as_str(),
+            context.flags.as_str(),
+        ) == (account.id, account.user, account.license, account.flags)
+    };
+    expectations.expect(
+        exchanges.iter().all(|(_, context)| is_for(context)),
+        format!(
+            "each of them for account {}, user {}, license {}",
+            account.id, account.user, account.license
+        ),
+    );
 }

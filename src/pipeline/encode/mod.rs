@@ -18,7 +18,8 @@ use super::metrics::block::{METHOD_OTHER, method_class};
 use crate::context::RequestType;
 use crate::context::fields::flags;
 use crate::context::ids::{span_id_hex, trace_id_hex};
-use crate::exchange::{Direction, Outcome, ParentSource, Record, Text};
+use crate::context::sampling::SampledBy;
+use crate::exchange::{Direction, Outcome, Record, Text};
 use address::{Client, host_and_port};
 use names::Names;
 use opentelemetry_semantic_conventions::attribute as otel;
@@ -226,6 +227,10 @@ fn context(record: &Record, is_plain: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&span_id_hex(parent));
         out.push(b'"');
     }
+    out.extend_from_slice(match record.trace.is_sampled() {
+        true => br#","sampled":true"#.as_slice(),
+        false => br#","sampled":false"#,
+    });
     stored(out, br#","request_id":""#, (record, record.request_id, is_plain));
     stored(out, br#","user_id":""#, (record, record.user_id, is_plain));
     stored(out, br#","account_id":""#, (record, record.account_id, is_plain));
@@ -245,6 +250,13 @@ fn context(record: &Record, is_plain: bool, out: &mut Vec<u8>) {
         }
         if between.len() == 1 {
             out.push(b']');
+        }
+    }
+    if let Some(notes) = &record.notes {
+        for (name, value) in &notes.extra {
+            out.extend_from_slice(br#",""#);
+            out.extend_from_slice(name.as_bytes());
+            stored(out, br#"":""#, (record, *value, is_plain));
         }
     }
 }
@@ -347,10 +359,13 @@ fn decisions(record: &Record, out: &mut Vec<u8>) {
     }
     text(out, br#","sidelight.hint":""#, record.hint.as_bytes());
     if record.trace.trace_id != [0; 16] {
-        match record.parent_source {
-            ParentSource::Root => out.extend_from_slice(br#","sidelight.parent.source":"root""#),
-            ParentSource::Header => out.extend_from_slice(br#","sidelight.parent.source":"header""#),
-            ParentSource::Format(format) => word(out, br#","sidelight.parent.source":""#, format.name()),
+        word(out, br#","sidelight.parent.source":""#, record.parent_source.as_str());
+        // What the caller decided is said by `sampled`.
+        if let Some(by) = record.sampled_by.filter(|by| *by != SampledBy::Parent) {
+            word(out, br#","sidelight.sampled.by":""#, by.as_str());
+        }
+        if let Some(by) = record.kept_by {
+            word(out, br#","sidelight.kept.by":""#, by.as_str());
         }
     }
     if record.context_dropped > 0 {

@@ -1,8 +1,9 @@
 //! The rare part of a record: what resilience decided.
 
 use super::{json, millis, number, text, word};
+use crate::context::ids::{span_id_hex, trace_id_hex};
 use crate::error::Refusal;
-use crate::exchange::Notes;
+use crate::exchange::{Notes, SignatureNote};
 
 /// Writes what was noted.
 pub(super) fn write(notes: &Notes, out: &mut Vec<u8>) {
@@ -27,8 +28,41 @@ pub(super) fn write(notes: &Notes, out: &mut Vec<u8>) {
     if let Some(wait) = notes.pool_wait {
         millis(out, br#","sidelight.pool_wait_ms":"#, wait);
     }
+    if !notes.links.is_empty() {
+        links(&notes.links, out);
+    }
+    if let Some(note) = &notes.signature {
+        signature(note, out);
+    }
     if let Some(mirror) = notes.mirror {
         word(out, br#","sidelight.mirror":""#, mirror.as_str());
+    }
+}
+
+fn links(links: &[([u8; 16], [u8; 8])], out: &mut Vec<u8>) {
+    let mut between = br#","sidelight.links":["#.as_slice();
+    for (trace_id, span_id) in links {
+        out.extend_from_slice(between);
+        out.extend_from_slice(br#"{"trace_id":""#);
+        out.extend_from_slice(&trace_id_hex(trace_id));
+        out.extend_from_slice(br#"","span_id":""#);
+        out.extend_from_slice(&span_id_hex(span_id));
+        out.extend_from_slice(br#""}"#);
+        between = b",";
+    }
+    out.push(b']');
+}
+
+fn signature(note: &SignatureNote, out: &mut Vec<u8>) {
+    if let Some(found) = note.found {
+        word(out, br#","sidelight.context.signature":""#, found);
+    }
+    if let Some((key, issuer)) = &note.by {
+        word(out, br#","sidelight.context.signature.key":""#, key);
+        word(out, br#","sidelight.context.signature.issuer":""#, issuer);
+    }
+    if note.is_signed {
+        flag(out, br#","sidelight.context.signed":"#, true);
     }
 }
 
@@ -115,6 +149,13 @@ mod tests {
             admission_wait: Some(ms(3)),
             mirror: Some(MirrorNote::TooMany),
             pool_wait: Some(ms(4)),
+            links: vec![([1; 16], [2; 8]), ([3; 16], [4; 8])],
+            signature: Some(SignatureNote {
+                found: Some("valid"),
+                by: Some(("k1".into(), "edge".into())),
+                is_signed: true,
+            }),
+            extra: Vec::new(),
         };
         let mut out = br#"{"a":1"#.to_vec();
         write(&notes, &mut out);
@@ -146,6 +187,14 @@ mod tests {
                 "sidelight.rate_limit.remaining": 7,
                 "sidelight.admission_wait_ms": 3.0,
                 "sidelight.pool_wait_ms": 4.0,
+                "sidelight.links": [
+                    { "trace_id": "01".repeat(16), "span_id": "02".repeat(8) },
+                    { "trace_id": "03".repeat(16), "span_id": "04".repeat(8) },
+                ],
+                "sidelight.context.signature": "valid",
+                "sidelight.context.signature.key": "k1",
+                "sidelight.context.signature.issuer": "edge",
+                "sidelight.context.signed": true,
                 "sidelight.mirror": "too_many",
             })
         );

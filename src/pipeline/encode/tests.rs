@@ -1,6 +1,7 @@
 use super::*;
 use crate::context::{RequestType, TraceParent};
 use crate::error::Kind;
+use crate::exchange::ParentSource;
 use crate::exchange::{Direction, Phase};
 use crate::svc::Version;
 use serde_json::json;
@@ -76,7 +77,7 @@ fn a_full_exchange_is_this_line() {
     let want = concat!(
         r#"{"schema":"sidelight/exchange/1","id":{"instance":"host-1","epoch":1700000000000000,"sequence":1},"#,
         r#""timestamp":"2025-01-01T00:00:00.123456Z","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
-        r#""span_id":"0102030405060708","parent_id":"aaaaaaaaaaaaaaaa","request_id":"0190-abc","user_id":"u1","#,
+        r#""span_id":"0102030405060708","parent_id":"aaaaaaaaaaaaaaaa","sampled":true,"request_id":"0190-abc","user_id":"u1","#,
         r#""account_id":"a1","license":"gold","request_type":"TRACE","flags":["beta","x"],"service.name":"checkout","#,
         r#""service.version":"1.2","deployment.environment.name":"prod \"eu\"","sidelight.labels":{"team":"pay"},"#,
         r#""http.request.method":"GET","url.scheme":"https","network.protocol.version":"2","url.path":"/orders/42","#,

@@ -4,6 +4,7 @@
 //! machine words, no texts. How it fails: a combination beyond the registry's cap counts into `_other`; the worker's
 //! own table is bounded and starts anew when it is full, its cells stay in the registry.
 
+use super::context::{self, SOURCES};
 use super::histogram::{Durations, Sizes, add};
 use super::registry::Registry;
 use crate::error::Kind;
@@ -64,6 +65,25 @@ pub struct Block {
     pub(super) causes: Causes,
     /// Unix seconds of the last exchange with that cause, either direction.
     pub(super) cause_at: Causes,
+    /// Context fields that were refused.
+    pub(super) context_dropped: PerDirection,
+    /// Context fields whose two carriers disagreed.
+    pub(super) context_disagreed: PerDirection,
+}
+
+/// A number for each direction.
+#[derive(Default)]
+pub(super) struct PerDirection([AtomicU64; 2]);
+
+impl PerDirection {
+    /// The number of a direction.
+    pub(super) fn get(&self, direction: Direction) -> &AtomicU64 {
+        let [inbound, outbound] = &self.0;
+        match direction {
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
+        }
+    }
 }
 
 /// A number for each direction and cause; the last row is "no cause".
@@ -184,6 +204,8 @@ pub struct Cell {
     pub(super) response_body: Sizes,
     /// Attempts beyond the first.
     pub(super) retries: AtomicU64,
+    /// How the parents were found, in the order of [`SOURCES`]; of outbound exchanges only.
+    pub(super) parents: [AtomicU64; SOURCES.len()],
 }
 
 impl Default for Cell {
@@ -193,6 +215,7 @@ impl Default for Cell {
             request_body: Sizes::sizes(),
             response_body: Sizes::sizes(),
             retries: AtomicU64::new(0),
+            parents: [const { AtomicU64::new(0) }; SOURCES.len()],
         }
     }
 }
@@ -267,6 +290,12 @@ impl Writer {
             let seconds = ended.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             block.cause_at.get(record.direction, record.cause).store(seconds, Ordering::Relaxed);
         }
+        if record.context_dropped > 0 {
+            add(block.context_dropped.get(record.direction), u64::from(record.context_dropped));
+        }
+        if record.context_disagreed > 0 {
+            add(block.context_disagreed.get(record.direction), u64::from(record.context_disagreed));
+        }
         if record.is_opaque {
             block.count_transferred(record.request_bytes, record.response_bytes);
             return; // no HTTP, so nothing for HTTP's histograms
@@ -280,6 +309,11 @@ impl Writer {
         cell.duration.observe_duration(record.duration);
         cell.request_body.observe(record.request_bytes);
         cell.response_body.observe(record.response_bytes);
+        if record.direction == Direction::Outbound
+            && let Some(count) = cell.parents.get(context::position(record.parent_source))
+        {
+            add(count, 1);
+        }
         if record.attempts > 1 {
             add(&cell.retries, u64::from(record.retries()));
         }

@@ -6,6 +6,7 @@
 //!
 //! - [`block`]: a worker's counters; [`histogram`]: buckets with one writer
 //! - [`registry`]: everything that can be scraped; [`connections`]: counters of a listener
+//! - `context`: whether contexts are carried; [`edges`](Edge): the same numbers by whom the service talks to
 //! - `render` and `text`: Prometheus text 0.0.4 and OpenMetrics 1.0
 //!
 //! How it fails: it cannot; what cannot be read from the system is left out of the scrape.
@@ -13,6 +14,8 @@
 mod admission;
 pub(crate) mod block;
 pub mod connections;
+mod context;
+mod edges;
 pub mod histogram;
 pub mod process;
 pub mod registry;
@@ -21,6 +24,7 @@ mod resilience;
 mod text;
 
 pub use connections::{Connected, ConnectionStats, Detected};
+pub use edges::Edge;
 pub use registry::{Registry, SERIES_MAX};
 pub use text::Format;
 

@@ -25,6 +25,7 @@ impl Registry {
         let mut page = Page::new(format);
         self.render_exchanges(&mut page);
         self.render_causes(&mut page);
+        self.render_context(&mut page);
         self.render_connections(&mut page);
         self.render_clusters(&mut page);
         self.render_resilience(&mut page);

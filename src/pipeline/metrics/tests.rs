@@ -1,5 +1,7 @@
 //! A scrape, read by a parser of its own and held to the formats' rules.
 
+mod context;
+
 use super::*;
 use crate::cluster::{Cluster, Target};
 use crate::error::Kind;

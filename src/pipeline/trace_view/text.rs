@@ -208,7 +208,7 @@ fn notes(span: &Span, node: &Node, context: &Context) -> Vec<String> {
     }
     match (span.parent_source.as_deref(), span.parent_id) {
         (None, _) => {}
-        (Some("none"), None) => notes.push("its parent is not known".into()),
+        (Some("lost"), None) => notes.push("its parent is not known".into()),
         (Some(why), None) => notes.push(format!("its parent is not known: {}", clean(why, TEXT_CHARS))),
         (Some(source), Some(_)) => notes.push(format!("parent by {}", clean(source, TEXT_CHARS))),
     }

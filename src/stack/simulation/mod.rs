@@ -13,9 +13,10 @@ use crate::balance::layer::Balancing;
 use crate::cluster::{self, Change, Cluster, Journal, Target, What, clock_ns};
 use crate::connect::{Dial, Pools, Upstream};
 use crate::context::Rng;
+use crate::exchange::in_flight::InFlight;
 use crate::exchange::{Connection, Ctx, Direction, Exchange, NoSink, Record, Recorder, Sink};
 use crate::protocol::normalize::Normalize;
-use crate::protocol::propagate::Propagate;
+use crate::protocol::propagate::{Propagate, Setup};
 use crate::resilience::admission::{Admission, AdmissionCell};
 use crate::resilience::config::LoadShed;
 use crate::resilience::overload::Overload;
@@ -274,7 +275,7 @@ fn stack(
     let dial = || Rc::clone(network) as Rc<dyn Dial>;
     let outlet = Mirrors::new(Rc::new(NoSink)).outlet(dial(), settings.upstream, balancing.clone());
     http_stack(Parts {
-        propagate: Propagate::new(Rng::new(seed ^ 1)),
+        propagate: Propagate::new(Setup { rng: Rng::new(seed ^ 1), in_flight: InFlight::new(), workers: 1 }),
         admission: open_admission(),
         normalize: Normalize::new(&settings.path),
         routing: Routing::new(TableCell::new(Arc::new(table.expect("routes that compile"))), Rc::clone(&rng)),

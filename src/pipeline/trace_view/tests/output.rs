@@ -119,7 +119,7 @@ fn candidates_for_a_parent_are_listed_apart_and_hang_nowhere() {
             ("00000000000000a2", ""),
             (1_000, 1.0),
             json!({
-                "sidelight.parent.source": "none",
+                "sidelight.parent.source": "lost",
                 "sidelight.links": [
                     { "trace_id": TRACE, "span_id": "00000000000000a1" },
                     { "trace_id": other, "span_id": "00000000000000f1" },

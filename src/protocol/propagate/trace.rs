@@ -1,0 +1,172 @@
+//! The trace: what came, what it becomes, and how it is written.
+
+use super::{Rules, State, correlate};
+use crate::context::formats::{self, Extracted, Outgoing, Sampling};
+use crate::context::traceparent::Received;
+use crate::context::{TraceParent, ids, tracestate};
+use crate::exchange::{ParentSource, Record};
+use crate::svc::{Fields, Known};
+
+/// What a request brought.
+pub(super) struct Came {
+    /// Its `traceparent`.
+    pub w3c: Option<TraceParent>,
+    /// Headers of other formats.
+    pub headers: formats::Headers,
+    /// What they say.
+    pub foreign: Extracted,
+    /// The inbound exchange that it serves, where it brought no trace: its trace, and how it was found.
+    pub served: Option<(TraceParent, ParentSource)>,
+    /// Whether its parent was not found, though there are inbound exchanges under way.
+    pub is_lost: bool,
+    /// Whether its parent is the span of an inbound exchange under way, whose `tracestate` it has to have.
+    pub is_of_span: bool,
+}
+
+impl Came {
+    /// Reads it; what is malformed is counted.
+    pub(super) fn read(fields: &mut Fields, record: &mut Record, rules: &Rules) -> Came {
+        let received = match fields.get(Known::Traceparent) {
+            None => Received::Absent,
+            first => {
+                Received::from_headers(first, if fields.is_repeated(Known::Traceparent) { 2 } else { 1 })
+            }
+        };
+        let w3c = match received {
+            Received::Valid(parent) => Some(parent),
+            Received::Absent => None,
+            Received::Invalid => {
+                record.context_dropped += 1;
+                None
+            }
+        };
+        let mut headers = formats::Headers::scan(fields);
+        let mut foreign = Extracted::default();
+        if !headers.is_empty() {
+            headers.drop_empty(fields);
+            foreign = formats::extract(&headers, fields, rules.formats.read, w3c.as_ref());
+            record.context_dropped += foreign.invalid.len();
+            record.context_disagreed += foreign.conflicts.len();
+        }
+        Came { w3c, headers, foreign, served: None, is_lost: false, is_of_span: false }
+    }
+
+    /// The trace that it brought, in whatever form.
+    pub(super) fn own(&self) -> Option<TraceParent> {
+        self.w3c.or_else(|| {
+            let (_, found) = self.foreign.found?;
+            Some(found.child(found.parent_id?, false))
+        })
+    }
+
+    /// Leaves the trace of a peer that is not trusted, with a link to it.
+    pub(super) fn restart(&mut self, fields: &mut Fields, record: &mut Record) {
+        let Some(old) = self.own() else { return };
+        record.note().links.push((old.trace_id, old.parent_id));
+        formats::remove(formats::FormatSet::ALL, fields);
+        *self = Came {
+            w3c: None,
+            headers: formats::Headers::scan(fields),
+            foreign: Extracted::default(),
+            served: None,
+            is_lost: false,
+            is_of_span: false,
+        };
+    }
+
+    /// Whether the trace goes on as it came, because nobody is told of a span of ours.
+    pub(super) fn passes_through(&self, rules: &Rules) -> bool {
+        !rules.has_sink && self.w3c.is_some()
+    }
+}
+
+impl State {
+    /// Continues the trace, or starts one. What the caller decided about recording it, if it did.
+    pub(super) fn trace(
+        &mut self,
+        fields: &mut Fields,
+        record: &mut Record,
+        came: &Came,
+        rules: &Rules,
+    ) -> Option<bool> {
+        if let Some(parent) = came.w3c {
+            record.parent_id = Some(parent.parent_id);
+            record.parent_source = ParentSource::Header;
+            if came.passes_through(rules) {
+                record.trace = parent;
+                return Some(parent.is_sampled());
+            }
+            record.trace = parent.child(ids::span_id(&mut self.rng));
+            if fields.has(Known::Tracestate) {
+                self.tracestate(fields, rules.tracestate_bytes_max);
+            } else if came.is_of_span {
+                self.kept_tracestate(fields);
+            }
+            return Some(parent.is_sampled());
+        }
+        fields.remove(Known::Tracestate);
+        let span_id = ids::span_id(&mut self.rng);
+        if let Some((format, found)) = came.foreign.found {
+            record.parent_id = found.parent_id;
+            record.parent_source = ParentSource::Format(format);
+            record.trace = found.child(span_id, false);
+            return came.foreign.sampling().is_sampled();
+        }
+        if let Some((parent, source)) = came.served {
+            record.parent_id = Some(parent.parent_id);
+            record.parent_source = source;
+            record.trace = parent.child(span_id);
+            self.kept_tracestate(fields);
+            return Some(parent.is_sampled());
+        }
+        record.parent_source = if came.is_lost { ParentSource::Lost } else { ParentSource::Root };
+        record.trace = TraceParent::root(&mut self.rng, span_id, false);
+        came.foreign.sampling().is_sampled()
+    }
+
+    /// The `tracestate` of the inbound exchange that it serves.
+    fn kept_tracestate(&self, fields: &mut Fields) {
+        let kept = correlate::tracestate(&self.scratch.found.context);
+        if !kept.is_empty() {
+            fields.set(Known::Tracestate, kept);
+        }
+    }
+
+    /// Foreign members go on byte for byte; a list that is malformed does not.
+    fn tracestate(&mut self, fields: &mut Fields, bytes_max: usize) {
+        let list = &mut self.scratch.list;
+        list.clear();
+        match tracestate::accept(fields.all(Known::Tracestate), list) {
+            tracestate::Outcome::Accepted { .. } => {
+                tracestate::shorten(list, 0, bytes_max);
+                let is_as_it_came = !fields.is_repeated(Known::Tracestate)
+                    && fields.get(Known::Tracestate) == Some(list.as_slice());
+                if !is_as_it_came {
+                    fields.set(Known::Tracestate, list);
+                }
+            }
+            tracestate::Outcome::Empty | tracestate::Outcome::Invalid => {
+                fields.remove(Known::Tracestate);
+            }
+        }
+    }
+
+    /// Writes the trace in every form that is wanted.
+    pub(super) fn write_trace(&mut self, fields: &mut Fields, record: &Record, came: &Came, rules: &Rules) {
+        if !came.passes_through(rules) {
+            fields.overwrite(Known::Traceparent, &record.trace.to_bytes());
+        }
+        if came.foreign.came.is_empty() && rules.formats.write.is_empty() {
+            return;
+        }
+        // Also what came: an application that knows only that format would find its caller's span there, not ours.
+        let outgoing = Outgoing {
+            trace: record.trace,
+            parent_id: record.parent_id,
+            is_debug: came.w3c.is_none() && came.foreign.sampling() == Sampling::Debug,
+        };
+        for format in rules.formats.write.iter().chain(came.foreign.came.iter()) {
+            formats::write(format, &outgoing, &came.headers, fields, &mut self.scratch.list);
+        }
+    }
+}
