@@ -92,6 +92,17 @@ pub fn decode<'a>(raw: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
     buffer
 }
 
+/// Whether the values of all `baggage` headers may go on as they came: at most [`MEMBERS_MAX`] members and `bytes_max`
+/// bytes, commas included. Empty members count here, so that this is no more than a search for commas.
+pub fn fits<'a>(values: impl IntoIterator<Item = &'a [u8]>, bytes_max: usize) -> bool {
+    let (mut members, mut bytes) = (0, 0);
+    for value in values {
+        members += 1 + memchr_iter(b',', value).count();
+        bytes += value.len() + 1; // the comma that would join it with the next
+    }
+    members <= MEMBERS_MAX && bytes <= bytes_max.saturating_add(1)
+}
+
 /// What [`write()`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {

@@ -17,6 +17,21 @@ fn read(values: &[&str]) -> Vec<(Field, String)> {
     fields
 }
 
+#[test]
+fn what_fits_is_counted_over_all_headers() {
+    let list = |members: usize, bytes: usize| {
+        let mut text = "k=v,".repeat(members - 1);
+        text.push_str(&format!("l={}", "x".repeat(bytes - text.len() - 2)));
+        text
+    };
+    let fits = |values: &[&str]| fits(values.iter().map(|value| value.as_bytes()), BYTES_MAX);
+    let (most, over) = (list(MEMBERS_MAX, BYTES_MAX), list(MEMBERS_MAX, BYTES_MAX + 1));
+    assert!(fits(&[]) && fits(&[""]) && fits(&[&most]) && !fits(&[&over]));
+    assert!(!fits(&[&list(MEMBERS_MAX + 1, 1000)]));
+    assert!(fits(&[&list(32, 4000), &list(32, 4191)]) && !fits(&[&list(32, 4000), &list(32, 4192)]));
+    assert!(!fits(&[&list(33, 1000), &list(32, 1000)]));
+}
+
 fn rewrite(existing: &[&str], fields: &[(Field, &str)]) -> (Written, String) {
     let mut out = b"kept".to_vec();
     let fields = fields.iter().map(|(field, value)| (*field, value.as_bytes()));

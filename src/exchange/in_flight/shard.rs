@@ -262,11 +262,13 @@ pub(super) fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// 0 for nothing, and for nothing else. Collisions among what is under way at once (65,536 of a worker) are less likely than a
-/// defect of memory, and the key is this process's own, so nobody can make one.
+/// 0 for nothing, and for nothing else. Seeded at random for each process. Whoever takes a context because of an id compares
+/// the id itself, which it has kept there, so that not even a collision makes a parent.
+#[inline]
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    static KEY: std::sync::LazyLock<std::hash::RandomState> = std::sync::LazyLock::new(Default::default);
+    static KEY: std::sync::LazyLock<foldhash::quality::RandomState> =
+        std::sync::LazyLock::new(Default::default);
     if bytes.is_empty() {
         return 0;
     }

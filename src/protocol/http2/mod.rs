@@ -87,7 +87,8 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.concurrent_streams_max)
-        .max_header_list_size(settings.header_list_bytes_max.saturating_mul(2))
+        // Beyond it h2 answers by itself, and no event tells of it; so up to there we refuse.
+        .max_header_list_size(settings.header_list_bytes_max.saturating_mul(2).max(256 << 10))
         .initial_stream_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_frame_size(settings.frame_bytes_max)

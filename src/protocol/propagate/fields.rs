@@ -21,7 +21,7 @@ pub(super) struct Values {
     pub extra: [Text; FIELDS_MAX],
     /// How many there are.
     pub extra_count: usize,
-    /// Whether baggage has members of ours.
+    /// Whether baggage has members of ours, or too many.
     is_in_baggage: bool,
     /// Whether there is, or was, anything at all.
     is_touched: bool,
@@ -89,13 +89,13 @@ impl State {
         let mut values = Values { extra_count: rules.extra.len(), ..Values::default() };
         let has_baggage = fields.has(Known::Baggage);
         if has_baggage || CARRIERS.iter().any(|(_, known)| fields.has(*known)) {
-            self.read_main(fields, record, &mut values, is_trusted);
+            self.read_main(fields, record, &mut values, is_trusted, rules.baggage_bytes_max);
         }
         if rules.has_more_in_baggage() {
             self.read_more(fields, record, &mut values, rules, is_trusted);
         }
         if serves {
-            self.fill(record, &mut values);
+            self.fill(record, &mut values, rules.extra_tag);
         }
         if !is_trusted {
             for (target, value) in &rules.edge.set {
@@ -117,10 +117,20 @@ impl State {
         values
     }
 
-    fn read_main(&mut self, fields: &Fields, record: &mut Record, values: &mut Values, is_trusted: bool) {
-        let found = match fields.has(Known::Baggage) {
-            true => baggage::find(fields.all(Known::Baggage)),
-            false => baggage::Found::default(),
+    fn read_main(
+        &mut self,
+        fields: &Fields,
+        record: &mut Record,
+        values: &mut Values,
+        is_trusted: bool,
+        baggage_bytes_max: usize,
+    ) {
+        let found = if fields.has(Known::Baggage) {
+            // More than may go on is cut where the list is written.
+            values.is_in_baggage = !baggage::fits(fields.all(Known::Baggage), baggage_bytes_max);
+            baggage::find(fields.all(Known::Baggage))
+        } else {
+            baggage::Found::default()
         };
         values.is_in_baggage |= !found.is_empty();
         values.is_touched |= values.is_in_baggage;
@@ -188,13 +198,13 @@ impl State {
     }
 
     /// What is missing comes from the exchange that it serves. A tracer bullet stays one, whatever the application says.
-    fn fill(&self, record: &mut Record, values: &mut Values) {
+    fn fill(&self, record: &mut Record, values: &mut Values, extra_tag: u16) {
         let kept = &self.scratch.found.context;
         let targets = (0..CARRIERS.len()).map(Target::Main).chain((0..values.extra_count).map(Target::Extra));
         for target in targets.filter(|target| values.get(*target).is_empty()).collect::<Vec<_>>() {
             let value = match target {
                 Target::Main(index) => correlate::main(kept, index),
-                Target::Extra(index) => correlate::extra(kept, index),
+                Target::Extra(index) => correlate::extra(kept, extra_tag, index),
             };
             if !value.is_empty() {
                 let value = record.store(value);

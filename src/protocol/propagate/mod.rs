@@ -55,7 +55,8 @@ pub struct Setup {
 }
 
 struct State {
-    rules: Arc<Rules>,
+    #[expect(clippy::redundant_allocation, reason = "a request must not move a counter that all workers share")]
+    rules: Rc<Arc<Rules>>,
     rng: Rng,
     in_flight: Arc<InFlight>,
     /// Where inbound exchanges of this worker are entered.
@@ -101,7 +102,7 @@ const CACHE_ENTRIES: usize = 4096;
 impl Propagate {
     /// A layer that knows the defaults, until it is configured.
     pub fn new(setup: Setup) -> Propagate {
-        let rules = Arc::<Rules>::default();
+        let rules = Rc::<Arc<Rules>>::default();
         let Setup { rng, in_flight, workers } = setup;
         let shard = in_flight.shard();
         let sampler = Sampler::new(&rules.sampling, workers, rules.seed);
@@ -114,7 +115,7 @@ impl Propagate {
     pub fn configure(&self, rules: &Arc<Rules>) {
         let state = &mut *self.state.borrow_mut();
         state.sampler = Sampler::new(&rules.sampling, state.workers, rules.seed);
-        state.rules = Arc::clone(rules);
+        state.rules = Rc::new(Arc::clone(rules));
     }
 }
 
@@ -135,7 +136,8 @@ impl Hook for Propagate {
 
 impl State {
     fn carry(&mut self, fields: &mut Fields, record: &mut Record, is_trusted: bool) -> Result<()> {
-        let rules = &*Arc::clone(&self.rules);
+        let rules = Rc::clone(&self.rules);
+        let rules = &**rules;
         self.scratch.token.clear();
         record.revision.clone_from(&rules.revision);
         let mut came = Came::read(fields, record, rules);
@@ -170,7 +172,8 @@ impl State {
         if record.direction == Direction::Inbound
             && let Some(correlation) = &rules.correlation
         {
-            let inbound = Inbound { fields, values: &values, token: &self.scratch.token };
+            let (token, extra_tag) = (&self.scratch.token, rules.extra_tag);
+            let inbound = Inbound { fields, values: &values, token, extra_tag };
             record.place = Some(inbound.enter(record, &self.shard, correlation));
         }
         refused

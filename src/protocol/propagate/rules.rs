@@ -25,6 +25,8 @@ pub struct Rules {
     pub(super) extra: Extra,
     /// The names of the further fields, for the record.
     pub(super) extra_names: Vec<Arc<str>>,
+    /// Tells further fields of one configuration from those of another.
+    pub(super) extra_tag: u16,
     pub(super) edge: Edge,
     pub(super) correlation: Option<Correlation>,
     pub(super) signing: Option<Signing>,
@@ -165,6 +167,7 @@ impl Rules {
             baggage_bytes_max: context.baggage_bytes_max,
             formats: Formats { read: of(&context.formats.read), write: of(&context.formats.write) },
             extra_names: extra.iter().map(|field| Arc::from(&*field.name)).collect(),
+            extra_tag: tag(&extra),
             extra,
             edge: Edge::default(),
             correlation: correlation.filter(|_| source.has_both_sides),
@@ -197,6 +200,16 @@ impl Default for Rules {
         let mut compiler = Compiler { context: &context, extra: &Extra::default(), wrong: Vec::new() };
         Rules::plain(&source, Extra::default(), compiler.correlation())
     }
+}
+
+/// Fletcher's sum of the names, in their order.
+fn tag(extra: &Extra) -> u16 {
+    let bytes = extra.iter().flat_map(|field| field.name.bytes().chain([0]));
+    let (low, high) = bytes.fold((0_u8, extra.len() as u8), |(low, high): (u8, u8), byte| {
+        let low = low.wrapping_add(byte);
+        (low, high.wrapping_add(low))
+    });
+    u16::from_be_bytes([high, low])
 }
 
 /// One compilation: what is wrong is collected.

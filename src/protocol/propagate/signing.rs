@@ -61,7 +61,7 @@ impl State {
                     match signing.unsigned {
                         Unsigned::Report => {}
                         Unsigned::Drop => {
-                            let rules = self.rules.clone();
+                            let rules = std::rc::Rc::clone(&self.rules);
                             values.drop_claims(record, &rules);
                             note(record, values);
                         }
@@ -99,7 +99,7 @@ impl State {
         said: &mut SignatureNote,
     ) -> Word {
         let kept = &self.scratch.found.context;
-        let is_kept = serves && is_same(record, values, kept);
+        let is_kept = serves && is_same(record, values, kept, self.rules.extra_tag);
         let mut headers = fields.named(HEADER.as_bytes());
         let (in_header, is_repeated) = (headers.next(), headers.next().is_some());
         let token = &mut self.scratch.token;
@@ -147,11 +147,11 @@ impl State {
 }
 
 /// Whether all fields are those of a kept context.
-fn is_same(record: &Record, values: &Values, kept: &[u8]) -> bool {
+fn is_same(record: &Record, values: &Values, kept: &[u8], extra_tag: u16) -> bool {
     let main = values.main.iter().enumerate();
     let mut extra = values.extra.iter().take(values.extra_count).enumerate();
     main.into_iter().all(|(at, value)| record.text(*value) == correlate::main(kept, at))
-        && extra.all(|(at, value)| record.text(*value) == correlate::extra(kept, at))
+        && extra.all(|(at, value)| record.text(*value) == correlate::extra(kept, extra_tag, at))
 }
 
 /// What a signature speaks of, here.

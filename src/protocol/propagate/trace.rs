@@ -64,6 +64,7 @@ impl Came {
         let Some(old) = self.own() else { return };
         record.note().links.push((old.trace_id, old.parent_id));
         formats::remove(formats::FormatSet::ALL, fields);
+        fields.remove(Known::Tracestate);
         *self = Came {
             w3c: None,
             headers: formats::Headers::scan(fields),
@@ -98,13 +99,13 @@ impl State {
             }
             record.trace = parent.child(ids::span_id(&mut self.rng));
             if fields.has(Known::Tracestate) {
-                self.tracestate(fields, rules.tracestate_bytes_max);
+                self.tracestate(fields, record, rules.tracestate_bytes_max);
             } else if came.is_of_span {
                 self.kept_tracestate(fields);
             }
             return Some(parent.is_sampled());
         }
-        fields.remove(Known::Tracestate);
+        record.context_dropped += u32::from(fields.remove(Known::Tracestate));
         let span_id = ids::span_id(&mut self.rng);
         if let Some((format, found)) = came.foreign.found {
             record.parent_id = found.parent_id;
@@ -133,19 +134,21 @@ impl State {
     }
 
     /// Foreign members go on byte for byte; a list that is malformed does not.
-    fn tracestate(&mut self, fields: &mut Fields, bytes_max: usize) {
+    fn tracestate(&mut self, fields: &mut Fields, record: &mut Record, bytes_max: usize) {
         let list = &mut self.scratch.list;
         list.clear();
         match tracestate::accept(fields.all(Known::Tracestate), list) {
-            tracestate::Outcome::Accepted { .. } => {
-                tracestate::shorten(list, 0, bytes_max);
+            tracestate::Outcome::Accepted { duplicates, .. } => {
+                let shortened = tracestate::shorten(list, 0, bytes_max);
+                record.context_dropped += u32::try_from(duplicates + shortened).unwrap_or(u32::MAX);
                 let is_as_it_came = !fields.is_repeated(Known::Tracestate)
                     && fields.get(Known::Tracestate) == Some(list.as_slice());
                 if !is_as_it_came {
                     fields.set(Known::Tracestate, list);
                 }
             }
-            tracestate::Outcome::Empty | tracestate::Outcome::Invalid => {
+            outcome @ (tracestate::Outcome::Empty | tracestate::Outcome::Invalid) => {
+                record.context_dropped += u32::from(outcome == tracestate::Outcome::Invalid);
                 fields.remove(Known::Tracestate);
             }
         }
