@@ -9,6 +9,7 @@ mod notes;
 mod policy;
 mod record;
 mod recorder;
+mod resend;
 mod service;
 mod sink;
 
@@ -16,6 +17,7 @@ pub use notes::{DeadlineSource, MirrorNote, Notes, SignatureNote};
 pub use policy::{Edits, Hedge, Mirror, PathRewrite, Policy, RetryOn, RetryPolicy, Rewrite};
 pub use record::{Direction, Outcome, ParentSource, Phase, Record, Text};
 pub use recorder::{Guard, Recorder};
+pub use resend::Resend;
 pub use service::{Hook, HookFuture, HookLayer, HookService};
 pub use sink::{NoSink, Sink};
 

@@ -1,6 +1,6 @@
 //! What layers note only now and then: the rare part of a record, so that the usual record stays small.
 
-use super::Text;
+use super::{Resend, Text};
 use crate::error::Refusal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Notes {
     pub links: Vec<([u8; 16], [u8; 8])>,
     /// What became of the context's signature.
     pub signature: Option<SignatureNote>,
+    /// Retries and hedges, as spans of their own.
+    pub resends: Vec<Resend>,
     /// Further fields: the name and the value of each.
     pub extra: Vec<(Arc<str>, Text)>,
 }

@@ -26,7 +26,7 @@ pub struct Accounts {
     blocks: Vec<Arc<Block>>,
 }
 
-/// Counters of the events that are no exchanges; written by any thread.
+/// Counters of the events that are no exchanges, or come beside one; written by any thread.
 #[derive(Debug, Default)]
 pub(super) struct Emitted {
     /// Events that were given.
@@ -90,6 +90,11 @@ impl Accounts {
             account.queued = produced.saturating_sub(settled);
         }
         accounts
+    }
+
+    /// One more event came into being, beside that of its exchange: noted before it is delivered.
+    pub(super) fn note_derived(&self) {
+        self.emitted.produced.fetch_add(1, Ordering::Release);
     }
 
     /// Events that came into being.

@@ -136,6 +136,11 @@ impl Drain {
                 let Some(record) = lane.records.pop() else { break };
                 self.batch.encoder.exchange(&record, &mut self.batch.bytes);
                 self.batch.added();
+                for resend in record.notes.iter().flat_map(|notes| &notes.resends) {
+                    self.registry.accounts().note_derived();
+                    self.batch.encoder.resend(&record, resend, &mut self.batch.bytes);
+                    self.batch.added();
+                }
                 // A full way back frees the box here.
                 let _ = lane.spares.push(record);
                 is_busy = true;

@@ -137,6 +137,7 @@ where
         cluster.stats.hedges.add();
         self.ctx.recorder.edit().note().hedges += 1;
         let ctx = self.ctx.fork();
+        ctx.begin_resend(&mut head, true);
         let attempt = Attempt::new(self.service.call(Exchange { head, body, ctx: ctx.clone() }));
         Some(Sent { ctx, place, attempt: Box::pin(attempt) })
     }
@@ -149,6 +150,7 @@ where
                 && let Some(picked) = &*sent.ctx.picked.borrow()
             {
                 self.ctx.tried.borrow_mut().push(picked.endpoint().id);
+                sent.ctx.end_resend(&finished.answer, true);
             }
             self.note_endpoint(&self.ctx);
         }

@@ -7,6 +7,7 @@
 //! How it fails: it cannot; texts from peers are escaped (see [`json`]).
 
 mod address;
+mod attempt;
 mod json;
 mod keys;
 mod names;
@@ -309,7 +310,8 @@ fn response(record: &Record, out: &mut Vec<u8>) {
     }
     match record.cause {
         Some(kind) => word(out, keys::ERROR_TYPE, kind.cause()),
-        None if record.status >= 500 => {
+        // OpenTelemetry's rule: what the caller did wrong is an error of the call, not of the service that says so.
+        None if record.status >= 500 || (record.status >= 400 && record.direction == Direction::Outbound) => {
             number(out, keys::ERROR_TYPE, u64::from(record.status));
             out.push(b'"');
         }

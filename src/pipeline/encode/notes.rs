@@ -155,6 +155,7 @@ mod tests {
                 by: Some(("k1".into(), "edge".into())),
                 is_signed: true,
             }),
+            resends: Vec::new(),
             extra: Vec::new(),
         };
         let mut out = br#"{"a":1"#.to_vec();

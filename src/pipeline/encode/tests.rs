@@ -128,8 +128,14 @@ fn every_cause_names_its_flag_and_error_type() {
 #[test]
 fn an_upstreams_own_failure_is_typed_by_its_status() {
     let mut record = full();
-    for (status, want) in [(499, None), (500, Some("500")), (503, Some("503"))] {
-        record.status = status;
+    for (direction, status, want) in [
+        (Direction::Inbound, 404, None),
+        (Direction::Inbound, 500, Some("500")),
+        (Direction::Outbound, 399, None),
+        (Direction::Outbound, 404, Some("404")),
+        (Direction::Outbound, 503, Some("503")),
+    ] {
+        (record.direction, record.status) = (direction, status);
         let event: Value = serde_json::from_str(&line(&record)).unwrap();
         assert_eq!(event.get("error.type").and_then(Value::as_str), want);
     }

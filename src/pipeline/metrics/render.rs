@@ -236,7 +236,9 @@ fn render_duration(page: &mut Page, key: &Key, durations: &Totals) {
     let status = if key.status == 0 { String::new() } else { key.status.to_string() };
     let error_type = match key.cause {
         Some(kind) => kind.cause(),
-        None if key.status >= 500 => status.as_str(),
+        None if key.status >= 500 || (key.status >= 400 && key.direction == Direction::Outbound) => {
+            status.as_str()
+        }
         None => "",
     };
     let method = METHODS.get(usize::from(key.method)).copied().unwrap_or("_OTHER");

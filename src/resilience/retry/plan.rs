@@ -77,6 +77,7 @@ where
     pub(super) fn send(&mut self, waiting: Waiting) -> Attempt<S::Future> {
         let Waiting { mut head, body, place, .. } = waiting;
         announce(&self.ctx, &mut head);
+        self.ctx.begin_resend(&mut head, false);
         self.place = Some(place);
         Attempt::new(self.service.call(Exchange { head, body, ctx: self.ctx.clone() }))
     }
@@ -87,6 +88,7 @@ where
         finished: Finished,
         is_hedge: bool,
     ) -> Result<Stage<S::Future>, Answer> {
+        self.ctx.end_resend(&finished.answer, is_hedge);
         let Some(reason) = self.reason(&finished) else {
             return Err(self.finish(finished.answer, is_hedge));
         };
