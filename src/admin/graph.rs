@@ -177,7 +177,8 @@ fn plain(name: &str) -> String {
 
 /// What is written on an edge, line by line.
 fn told(edge: &Edge) -> Vec<String> {
-    let mut lines = vec![format!("{} calls", edge.calls)];
+    let plural = if edge.calls == 1 { "" } else { "s" };
+    let mut lines = vec![format!("{} call{plural}", edge.calls)];
     if edge.failures > 0 {
         lines.push(format!("{} failed", edge.failures));
     }

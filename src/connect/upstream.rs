@@ -136,6 +136,13 @@ impl Inner {
         }
         if let Some(third_party) = &cluster.settings.third_party {
             third_party.apply(&mut exchange.head.fields);
+            let cluster = Arc::clone(&cluster);
+            let body = std::mem::take(&mut exchange.body);
+            exchange.body = body.with_trailers(Rc::new(move |trailers| {
+                if let Some(third_party) = &cluster.settings.third_party {
+                    third_party.apply(trailers);
+                }
+            }));
         }
         let pool = self.pools.of(&cluster, &endpoint, self.settings.idle_max);
         let wanted = Wanted::of(&exchange.head, &cluster);

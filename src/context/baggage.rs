@@ -30,6 +30,8 @@ pub struct Found<'a> {
     pub repeated: usize,
     /// Whether there is a member whose key is one of ours only for a receiver that decodes keys: to be removed.
     pub is_disguised: bool,
+    /// Whether a member of ours has properties, which some SDKs take for a part of the value.
+    pub has_properties: bool,
 }
 
 impl<'a> Found<'a> {
@@ -47,11 +49,14 @@ impl<'a> Found<'a> {
 /// Finds the business fields in the values of all `baggage` headers.
 pub fn find<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Found<'a> {
     let mut found = Found::default();
-    for (key, value) in entries(values) {
-        let Some(field) = Field::from_baggage_key(key) else {
+    for member in values.into_iter().flat_map(members) {
+        let (key, rest) = key_of(member);
+        // Without a value it says nothing to us, but nobody knows to whom else.
+        let Some((field, value)) = Field::from_baggage_key(key).zip(value_of(rest)) else {
             found.is_disguised |= claims_field(key);
             continue;
         };
+        found.has_properties |= rest.len() > 1 + value.len() && rest.contains(&b';');
         if let Some(slot) = found.raw.get_mut(field.index()) {
             found.repeated += usize::from(slot.is_some());
             *slot = Some(value);
@@ -61,13 +66,29 @@ pub fn find<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Found<'a> {
 }
 
 /// Key and value of every member of all `baggage` headers, in order; values are still percent-encoded, properties are left
-/// out, and what has no `=` is passed over.
-pub fn entries<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    values.into_iter().flat_map(members).filter_map(|member| {
-        let (key, rest) = split_at(b'=', member)?;
-        let value = split_at(b';', rest).map_or(rest, |(value, _properties)| value);
-        Some((trim_ows(key), trim_ows(value)))
+/// out, and what has no `=` has no value.
+pub fn entries<'a>(
+    values: impl IntoIterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+    values.into_iter().flat_map(members).map(|member| {
+        let (key, rest) = key_of(member);
+        (key, value_of(rest))
     })
+}
+
+/// The key of a member, and what follows it.
+fn key_of(member: &[u8]) -> (&[u8], &[u8]) {
+    // Keys are too short for a vectorised search.
+    let end = member.iter().position(|byte| matches!(byte, b'=' | b';')).unwrap_or(member.len());
+    let (key, rest) = member.split_at_checked(end).unwrap_or((member, &[]));
+    (trim_ows(key), rest)
+}
+
+/// The value in what follows a key.
+fn value_of(rest: &[u8]) -> Option<&[u8]> {
+    let value = rest.strip_prefix(b"=")?;
+    let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
+    value.get(..end).map(trim_ows)
 }
 
 /// Undoes the percent-encoding of a value. Returns `raw` itself when there is nothing to undo, else `buffer`,
@@ -151,9 +172,7 @@ pub fn write_members<'a, 'b>(
         });
     }
     for member in existing.into_iter().flat_map(members) {
-        let key_end = member.iter().position(|byte| matches!(byte, b'=' | b';')).unwrap_or(member.len());
-        let key = member.get(..key_end).unwrap_or(member);
-        let key = trim_ows(key);
+        let (key, _) = key_of(member);
         if !claims_field(key) && !is_ours(key) {
             list.append(|out| out.extend_from_slice(member));
         }
@@ -203,25 +222,23 @@ fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|member| !member.is_empty())
 }
 
-/// What is before and after the first `separator`.
-fn split_at(separator: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = bytes.iter().position(|byte| *byte == separator)?; // keys are too short for a vectorised search
-    let (before, from) = bytes.split_at_checked(at)?;
-    Some((before, from.get(1..)?))
+/// Whether a byte of a key may be read as another one, or as none: receivers decode `%xx` and `+`, and strip what Unicode calls
+/// whitespace, in Latin-1 or in UTF-8.
+pub(super) fn is_ambiguous(byte: u8) -> bool {
+    matches!(byte, b'%' | b'+') || !byte.is_ascii_graphic()
 }
 
 /// Whether a receiver might take this key for one of ours: exactly, or after decoding `%xx` and `+` and
 /// removing the whitespace that appears by that.
 fn claims_field(key: &[u8]) -> bool {
-    if !key.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+    if !key.iter().copied().any(is_ambiguous) {
         return Field::from_baggage_key(key).is_some();
     }
     let mut decoded = [0; KEY_BYTES_MAX];
     let (mut len, mut rest) = (0, key);
     while let Some((byte, after)) = next_decoded(rest) {
         rest = after;
-        let whitespace = byte == b'+' || byte.is_ascii_whitespace() || byte == 0x0b;
-        if whitespace {
+        if byte == b'+' || !byte.is_ascii_graphic() {
             continue; // at the ends it is trimmed; inside, no key of ours can come out, and one less foreign key does no harm
         }
         let Some(slot) = decoded.get_mut(len) else { return false };
@@ -247,25 +264,27 @@ fn next_decoded(text: &[u8]) -> Option<(u8, &[u8])> {
 
 /// Percent-encodes what may not stand in a value, and `%` itself.
 fn encode(value: &[u8], out: &mut Vec<u8>) {
-    for byte in value {
-        if PLAIN[usize::from(*byte)] {
-            out.push(*byte);
-        } else {
-            let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
-            out.extend_from_slice(&[b'%', high, low]);
-        }
+    let mut rest = value;
+    loop {
+        let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+        let (before, from) = rest.split_at(plain);
+        out.extend_from_slice(before);
+        let Some((byte, after)) = from.split_first() else { return };
+        let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
+        out.extend_from_slice(&[b'%', high, low]);
+        rest = after;
     }
 }
 
 /// RFC 3986 §2.1 asks for capitals here.
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// W3C's baggage-octet without `%`.
+/// W3C's baggage-octet without `%`, and without `+`, which receivers that decode as in a form take for a space.
 const PLAIN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0x21;
     while byte <= 0x7e {
-        table[byte] = !matches!(byte as u8, b'"' | b',' | b';' | b'\\' | b'%');
+        table[byte] = !matches!(byte as u8, b'"' | b',' | b';' | b'\\' | b'%' | b'+');
         byte += 1;
     }
     table

@@ -126,7 +126,7 @@ pub struct Sign {
     pub ttl: Duration,
     /// By how much the clocks of two machines may differ.
     #[serde(default = "skew", with = "units::duration")]
-    #[schemars(with = "units::DurationText")]
+    #[schemars(with = "units::DurationOrZero")]
     pub skew: Duration,
     /// Whether fields that the application says of its own are signed as well: for services where requests begin.
     #[serde(default)]

@@ -13,7 +13,7 @@ mod config;
 mod names;
 
 use super::fields::{Merged, Source};
-use super::{signature, trim_ows};
+use super::{baggage, signature, trim_ows};
 use crate::units::{AUTO, NONE};
 pub use config::{Alphabet, Believe, Config};
 use names::{Wrong, check_baggage_key, check_header, check_name};
@@ -207,7 +207,7 @@ impl Extra {
     /// claim a built-in field.
     pub fn claims_baggage_key(&self, key: &[u8]) -> bool {
         let own = self.list.iter().filter_map(|field| field.baggage_key.as_deref());
-        if key.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        if key.iter().copied().any(baggage::is_ambiguous) {
             own.chain([signature::BAGGAGE_KEY]).any(|own| decoded(key).eq(own.bytes()))
         } else {
             self.from_baggage_key(key).is_some() || key == signature::BAGGAGE_KEY.as_bytes()
@@ -220,7 +220,7 @@ const fn length_bit(bytes: usize) -> u64 {
     if bytes > CARRIER_BYTES_MAX { 0 } else { 1 << bytes }
 }
 
-/// A key as a generous receiver reads it: `%xx` decoded, whitespace and `+` left out.
+/// A key as a generous receiver reads it: `%xx` decoded, `+` and whatever may be whitespace left out.
 fn decoded(key: &[u8]) -> impl Iterator<Item = u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let mut rest = key;
@@ -235,7 +235,7 @@ fn decoded(key: &[u8]) -> impl Iterator<Item = u8> {
         rest = after;
         Some(*byte)
     })
-    .filter(|byte| !matches!(byte, b'+' | b' ' | b'\t'..=b'\r'))
+    .filter(|byte| *byte != b'+' && byte.is_ascii_graphic())
 }
 
 /// The name that a configuration gives a carrier.

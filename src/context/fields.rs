@@ -211,7 +211,14 @@ pub fn merge<'a>(field: Field, plain: Option<&'a [u8]>, baggage: Option<&'a [u8]
 
 /// Whether every byte is visible ASCII and none of those that separate or quote in headers, baggage and JSON.
 fn is_word(value: &[u8], bytes_max: usize) -> bool {
-    !value.is_empty() && value.len() <= bytes_max && value.iter().all(|byte| WORD[usize::from(*byte)])
+    !value.is_empty() && value.len() <= bytes_max && are_word_bytes(value)
+}
+
+/// Nearly every value is one to its end, so nothing is gained by stopping early: eight bytes at once without a branch.
+fn are_word_bytes(value: &[u8]) -> bool {
+    let (chunks, rest) = value.as_chunks::<8>();
+    let is_word = |so_far: bool, byte: &u8| so_far & WORD[usize::from(*byte)];
+    chunks.iter().all(|chunk| chunk.iter().fold(true, is_word)) && rest.iter().fold(true, is_word)
 }
 
 fn are_flags(list: &[u8]) -> bool {

@@ -80,8 +80,13 @@ const KEPT: [(Keep, Known); 7] = [
 ];
 
 /// Headers that no third party gets, beside those of formats and fields; with `-` at the end, all that begin so.
-const INTERNAL: [&str; 7] = [
+const INTERNAL: [&str; 11] = [
     signature::HEADER,
+    // Traces in forms that are not read here; SkyWalking's tell services and addresses in them.
+    "sw8",
+    "sw8-",
+    "x-ot-span-context",
+    "elastic-apm-traceparent",
     "x-client-request-id",
     "x-real-ip",
     "forwarded",
@@ -166,6 +171,10 @@ mod tests {
             ("x-real-ip", "10.0.0.7"),
             ("x-envoy-expected-rq-timeout-ms", "100"),
             ("sidelight-mirror", "1"),
+            ("sw8", "1-dHJhY2U=-c2Vn-3-c2hvcA==-aW5zdA==-L2NhcnQ=-MTAuMC4wLjc="),
+            ("sw8-correlation", "dXNlcg==:dQ=="),
+            ("x-ot-span-context", "1"),
+            ("elastic-apm-traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             ("authorization", "Bearer theirs"),
         ] {
             fields.push(name.as_bytes(), value.as_bytes());

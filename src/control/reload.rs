@@ -308,7 +308,9 @@ fn unchangeable(old: &config::Config, new: &config::Config) -> Result<(), Refuse
     let changed = [
         ("workers", old.workers != new.workers),
         ("service.name", old.service.name != new.service.name),
-        ("pipeline", old.pipeline != new.pipeline),
+        // Sampling is the workers' matter; sinks and rings are made once.
+        ("pipeline.sinks", old.pipeline.sinks != new.pipeline.sinks),
+        ("pipeline.ring_events_max", old.pipeline.ring_events_max != new.pipeline.ring_events_max),
         ("admin", old.admin != new.admin),
         ("telemetry", old.telemetry != new.telemetry),
     ];

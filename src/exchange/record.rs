@@ -330,7 +330,9 @@ impl Record {
             // What was never given to the application, or was answered by it to the end, leaves nothing behind; attempts
             // that were given up may still be at work.
             let is_answered = self.phase == Phase::Done && self.cause.is_none() && self.attempts == 1;
-            place.leave(self.attempts == 0 || is_answered, clock_ns(now));
+            let is_whole = self.attempts == 0 || is_answered;
+            // When it was is asked only of those that ended early.
+            place.leave(is_whole, if is_whole { 0 } else { clock_ns(now) });
         }
     }
 

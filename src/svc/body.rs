@@ -5,6 +5,7 @@ use super::replay::Replay;
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 /// A piece of content.
@@ -43,6 +44,23 @@ enum Kind {
     Full(Bytes),
     Stream(Box<dyn Source>),
     Kept(Replay),
+    Edited(Box<Edited>),
+}
+
+/// Takes away from a trailer section what may not go on.
+pub type EditTrailers = Rc<dyn Fn(&mut Fields)>;
+
+/// Content whose trailers are edited.
+struct Edited {
+    body: Body,
+    edit: EditTrailers,
+}
+
+impl Edited {
+    /// `body` with the same edit.
+    fn around(&self, body: Body) -> Body {
+        Body(Kind::Edited(Box::new(Edited { body, edit: Rc::clone(&self.edit) })))
+    }
 }
 
 impl Body {
@@ -74,6 +92,14 @@ impl Body {
                 Some(Ok(Frame::Data(data))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
                 end => end,
             },
+            Kind::Edited(edited) => match ready!(edited.body.poll_frame(cx)) {
+                Some(Ok(Frame::Data(data))) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Some(Ok(Frame::Trailers(mut trailers))) => {
+                    (edited.edit)(&mut trailers);
+                    (!trailers.is_empty()).then_some(Ok(Frame::Trailers(trailers)))
+                }
+                end => end,
+            },
         };
         // Data of a full body, the end, an error or trailers: nothing follows any of them.
         self.0 = Kind::Empty;
@@ -92,6 +118,7 @@ impl Body {
             Kind::Full(bytes) => Some(bytes.len() as u64),
             Kind::Stream(source) => source.length(),
             Kind::Kept(replay) => replay.length(),
+            Kind::Edited(edited) => edited.body.length(),
         }
     }
 
@@ -102,6 +129,17 @@ impl Body {
             Kind::Full(_) => false,
             Kind::Stream(source) => source.is_end(),
             Kind::Kept(replay) => replay.is_end(),
+            Kind::Edited(edited) => edited.body.is_end(),
+        }
+    }
+
+    /// The same content, whose trailers, if there are some, are edited as they come.
+    pub fn with_trailers(self, edit: EditTrailers) -> Body {
+        match self.0 {
+            Kind::Empty | Kind::Full(_) => self,
+            Kind::Stream(_) | Kind::Kept(_) | Kind::Edited(_) => {
+                Body(Kind::Edited(Box::new(Edited { body: self, edit })))
+            }
         }
     }
 
@@ -110,6 +148,10 @@ impl Body {
         match self.0 {
             Kind::Stream(source) if source.length().is_none_or(|length| length <= bytes_max as u64) => {
                 Body(Kind::Kept(Replay::new(source, bytes_max)))
+            }
+            Kind::Edited(edited) => {
+                let Edited { body, edit } = *edited;
+                Body(Kind::Edited(Box::new(Edited { body: body.keep(bytes_max), edit })))
             }
             other => Body(other),
         }
@@ -121,6 +163,7 @@ impl Body {
             Kind::Empty => Some(Body::empty()),
             Kind::Full(bytes) => Some(Body::full(bytes.clone())),
             Kind::Kept(replay) => Some(Body(Kind::Kept(replay.again()))),
+            Kind::Edited(edited) => edited.body.replay().map(|body| edited.around(body)),
             Kind::Stream(_) => None,
         }
     }
@@ -130,6 +173,7 @@ impl Body {
     pub fn copy(&self) -> Option<Body> {
         match &self.0 {
             Kind::Kept(replay) => replay.copy().map(|copy| Body(Kind::Kept(copy))),
+            Kind::Edited(edited) => edited.body.copy().map(|body| edited.around(body)),
             Kind::Stream(source) if source.is_end() => Some(Body::empty()),
             Kind::Stream(_) => None,
             Kind::Empty | Kind::Full(_) => self.replay(),
@@ -140,6 +184,7 @@ impl Body {
     pub fn is_intact(&self) -> bool {
         match &self.0 {
             Kind::Kept(replay) => replay.is_intact(),
+            Kind::Edited(edited) => edited.body.is_intact(),
             Kind::Empty | Kind::Full(_) | Kind::Stream(_) => true,
         }
     }
@@ -148,6 +193,7 @@ impl Body {
     pub fn is_whole(&self) -> bool {
         match &self.0 {
             Kind::Kept(replay) => replay.is_whole(),
+            Kind::Edited(edited) => edited.body.is_whole(),
             Kind::Empty | Kind::Full(_) => true,
             Kind::Stream(_) => false,
         }

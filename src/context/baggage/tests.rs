@@ -131,6 +131,11 @@ fn without_fields_every_claim_is_removed() {
         "+user.id+=mallory",
         "%09license%0A=mallory",
         "feature.flag%73=mallory",
+        "%C2%A0user.id=mallory",
+        "user.id%E2%80%83=mallory",
+        "%1Flicense=mallory",
+        "%EF%BB%BFuser.id=mallory",
+        "\u{a0}user.id\u{85}=mallory",
     ] {
         assert_eq!(rewrite(&["a=1", claim, "b=2"], &[]).1, "a=1,b=2", "{claim}");
     }
@@ -146,7 +151,7 @@ fn values_are_encoded_where_the_grammar_demands_it() {
     let fields =
         [(Field::Flags, "a, b"), (Field::UserId, "50%;\"\\é"), (Field::License, "{gold}=:/?#[]@!$&'()*+")];
     let list = rewrite(&[], &fields).1;
-    assert_eq!(list, "feature.flags=a%2C%20b,user.id=50%25%3B%22%5C%C3%A9,license={gold}=:/?#[]@!$&'()*+");
+    assert_eq!(list, "feature.flags=a%2C%20b,user.id=50%25%3B%22%5C%C3%A9,license={gold}=:/?#[]@!$&'()*%2B");
     assert_eq!(read(&[&list]).len(), 3);
 }
 

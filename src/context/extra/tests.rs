@@ -69,8 +69,16 @@ fn without_further_fields_nothing_is_found() {
 #[test]
 fn a_key_that_becomes_ours_by_decoding_is_claimed_too() {
     let extra = extra();
-    for key in ["tenant.id", "tenant%2Eid", "%74enant.id", "tenant.id%20", "+tenant.id", "context.signature"]
-    {
+    for key in [
+        "tenant.id",
+        "tenant%2Eid",
+        "%74enant.id",
+        "tenant.id%20",
+        "+tenant.id",
+        "%C2%A0tenant.id",
+        "\u{a0}tenant.id",
+        "context.signature",
+    ] {
         assert!(extra.claims_baggage_key(key.as_bytes()), "{key}");
     }
     assert!(

@@ -220,11 +220,13 @@ impl Slab {
         let position = self.positions.get(slot as usize).map_or(usize::MAX, |position| *position as usize);
         let Some(last) = self.live.checked_sub(1).filter(|last| position <= *last) else { return };
         self.live = last;
-        self.entries.swap(position, last);
-        for place in [position, last] {
-            let slot = self.entries.get(place).map(|entry| entry.slot as usize);
-            if let Some(known) = slot.and_then(|slot| self.positions.get_mut(slot)) {
-                *known = place as u32;
+        if position != last {
+            self.entries.swap(position, last);
+            for place in [position, last] {
+                let slot = self.entries.get(place).map(|entry| entry.slot as usize);
+                if let Some(known) = slot.and_then(|slot| self.positions.get_mut(slot)) {
+                    *known = place as u32;
+                }
             }
         }
         let Some(left) = self.entries.get_mut(last) else { return };

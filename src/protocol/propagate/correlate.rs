@@ -9,10 +9,8 @@ use super::fields::Values;
 use super::rules::Correlation;
 use super::trace::Came;
 use super::{CARRIERS, REQUEST_TYPE, State};
-use crate::cluster::clock_ns;
 use crate::context::RequestType;
-use crate::context::extra::FIELDS_MAX;
-use crate::exchange::in_flight::{Call, Keys, Match, Place, Shard};
+use crate::exchange::in_flight::{Call, Keys, Match, Place, Shard, TEXT_BYTES_MAX};
 use crate::exchange::{ParentSource, Record};
 use crate::svc::{Fields, Known};
 use std::sync::Arc;
@@ -21,28 +19,36 @@ use std::sync::Arc;
 pub(super) struct Inbound<'a> {
     pub fields: &'a Fields,
     pub values: &'a Values,
+    /// The names of the further fields.
+    pub names: &'a [Arc<str>],
     /// The signature that goes to the application; empty: none.
     pub token: &'a [u8],
-    /// What the further fields are: [`Rules::extra_tag`](super::Rules).
-    pub extra_tag: u16,
+    /// The time, on the clock of [`clock_ns`](crate::cluster::clock_ns).
+    pub now_ns: u64,
+}
+
+/// What an inbound exchange gives to a call that serves it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Serves {
+    /// Whether there is one: its context is in the scratch.
+    pub is_known: bool,
+    /// Whether the call's `baggage` is that of the exchange, for the call brought none.
+    pub gave_baggage: bool,
 }
 
 /// Where in a kept context each part is.
-const TRACESTATE: usize = 0;
-const BAGGAGE: usize = 1;
-const TOKEN: usize = 2;
-const REQUEST_ID: usize = 3;
-const ECHO: usize = 4;
-const MAIN: usize = 5;
-const EXTRA: usize = MAIN + CARRIERS.len();
-const PARTS_MAX: usize = EXTRA + FIELDS_MAX;
+const TOKEN: usize = 0;
+const REQUEST_ID: usize = 1;
+const ECHO: usize = 2;
+const MAIN: usize = 3;
+const TRACESTATE: usize = MAIN + CARRIERS.len();
+const BAGGAGE: usize = TRACESTATE + 1;
+/// Behind these come the further fields, each with its name: the rules that read it may be newer ones.
+const PARTS: usize = BAGGAGE + 1;
 
-/// A kept context begins with the number of its parts, what the further fields were when it was written, and the length of each
-/// part. A part that is too long to tell is left out: bounds of headers are far below.
+/// A kept context begins with the length of each part.
 type Length = u16;
 const LENGTH_BYTES: usize = size_of::<Length>();
-/// Lengths before those of the parts.
-const HEAD: usize = 2;
 
 impl Inbound<'_> {
     /// Enters it into the table of those under way.
@@ -50,57 +56,104 @@ impl Inbound<'_> {
         let echo = if correlation.echo.is_empty() { None } else { one(self.fields, &correlation.echo) };
         let echo = echo.unwrap_or_default();
         let request_id = record.text(record.request_id);
-        let keys = Keys { trace: record.trace, request_id, echo };
-        let mut parts: [&[u8]; PARTS_MAX] = [&[]; PARTS_MAX];
-        parts[TRACESTATE] = self.fields.get(Known::Tracestate).unwrap_or_default();
-        parts[BAGGAGE] = self.fields.get(Known::Baggage).unwrap_or_default();
-        parts[TOKEN] = self.token;
-        parts[REQUEST_ID] = request_id;
-        parts[ECHO] = echo;
-        let values = self.values.main.iter().chain(self.values.extra.iter().take(self.values.extra_count));
-        for (part, value) in parts.iter_mut().skip(MAIN).zip(values) {
+        let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
+        (parts[TOKEN], parts[REQUEST_ID], parts[ECHO]) = (self.token, request_id, echo);
+        for (part, value) in parts[MAIN..].iter_mut().zip(&self.values.main) {
             *part = record.text(*value);
         }
-        let parts = parts.get(..EXTRA + self.values.extra_count).unwrap_or_default();
-        shard.enter(&keys, clock_ns(record.started), |out| write(self.extra_tag, parts, out))
+        let mut joined = [Vec::new(), Vec::new()];
+        // What others said may be as long as they like, and must not push the fields out.
+        let of_extra: usize = self.extra(record).map(|(name, value)| pair_bytes(name, value)).sum();
+        let of_parts: usize = parts.iter().map(|part| part.len()).sum();
+        let mut room = TEXT_BYTES_MAX.saturating_sub(PARTS * LENGTH_BYTES + of_parts);
+        let has_room = take(&mut room, of_extra);
+        let lists = [(TRACESTATE, Known::Tracestate), (BAGGAGE, Known::Baggage)];
+        for ((at, known), joined) in lists.into_iter().zip(&mut joined) {
+            let list = list(self.fields, known, joined);
+            if Length::try_from(list.len()).is_ok() && take(&mut room, list.len()) {
+                parts[at] = list;
+            }
+        }
+        let keys = Keys { trace: record.trace, request_id, echo };
+        shard.enter(&keys, self.now_ns, |out| {
+            write(&parts, out);
+            for (name, value) in self.extra(record).filter(|_| has_room) {
+                put(out, name);
+                put(out, value);
+            }
+        })
+    }
+
+    /// Names and values of the further fields that there are.
+    fn extra<'r>(&self, record: &'r Record) -> impl Iterator<Item = (&[u8], &'r [u8])> {
+        let values = self.values.extra.iter().map(|value| record.text(*value));
+        self.names.iter().map(|name| name.as_bytes()).zip(values).filter(|(_, value)| !value.is_empty())
     }
 }
 
-fn write(extra_tag: u16, parts: &[&[u8]], out: &mut Vec<u8>) {
-    let mut lengths = [0; HEAD + PARTS_MAX];
-    (lengths[0], lengths[1]) = (parts.len() as Length, extra_tag);
-    let mut bytes = 0;
-    for (part, length) in parts.iter().zip(&mut lengths[HEAD..]) {
-        *length = Length::try_from(part.len()).unwrap_or_default();
-        bytes += part.len();
+/// Takes `bytes` of the room, if there are as many.
+fn take(room: &mut usize, bytes: usize) -> bool {
+    let left = room.checked_sub(bytes);
+    *room = left.unwrap_or(*room);
+    left.is_some()
+}
+
+/// A list that may be in several headers, as one.
+fn list<'a>(fields: &'a Fields, known: Known, joined: &'a mut Vec<u8>) -> &'a [u8] {
+    if !fields.is_repeated(known) {
+        return fields.get(known).unwrap_or_default();
     }
-    out.reserve((HEAD + parts.len()) * LENGTH_BYTES + bytes);
-    for length in &lengths[..HEAD + parts.len()] {
-        out.extend_from_slice(&length.to_le_bytes());
+    for value in fields.all(known).filter(|value| !value.is_empty()) {
+        if !joined.is_empty() {
+            joined.push(b',');
+        }
+        joined.extend_from_slice(value);
     }
-    for part in parts.iter().filter(|part| !part.is_empty() && Length::try_from(part.len()).is_ok()) {
+    joined
+}
+
+/// Writes the lengths of the parts, then the parts. One that is too long to tell is left out: bounds of headers are far below.
+fn write(parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
+    let length = |part: &[u8]| Length::try_from(part.len()).unwrap_or_default();
+    let mut head = [0; PARTS * LENGTH_BYTES];
+    for (place, part) in head.as_chunks_mut::<LENGTH_BYTES>().0.iter_mut().zip(parts) {
+        *place = length(part).to_le_bytes();
+    }
+    out.extend_from_slice(&head);
+    for part in parts.iter().filter(|part| length(part) > 0) {
         out.extend_from_slice(part);
     }
 }
 
-/// The part at `index`; empty where there is none.
-fn part(context: &[u8], index: usize) -> &[u8] {
-    let length = |at: usize| {
-        let bytes = context.get(at * LENGTH_BYTES..)?.first_chunk()?;
-        Some(usize::from(Length::from_le_bytes(*bytes)))
-    };
-    let count = length(0).unwrap_or_default();
-    if index >= count {
-        return &[];
-    }
-    let before: usize = (0..index).filter_map(|at| length(HEAD + at)).sum();
-    let start = (HEAD + count) * LENGTH_BYTES + before;
-    context.get(start..start + length(HEAD + index).unwrap_or_default()).unwrap_or_default()
+fn pair_bytes(name: &[u8], value: &[u8]) -> usize {
+    2 * LENGTH_BYTES + name.len() + value.len()
 }
 
-/// Whether the further fields of a kept context are those of today: a configuration may have come between.
-fn has_extra(context: &[u8], extra_tag: u16) -> bool {
-    context.get(LENGTH_BYTES..HEAD * LENGTH_BYTES) == Some(&extra_tag.to_le_bytes())
+/// Appends a name or a value of a further field, both of which are short, behind its length.
+fn put(out: &mut Vec<u8>, part: &[u8]) {
+    let (len, part) = Length::try_from(part.len()).map_or((0, &[][..]), |len| (len, part));
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(part);
+}
+
+/// What [`put`] wrote, and what follows it.
+fn split(context: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = context.split_first_chunk()?;
+    rest.split_at_checked(Length::from_le_bytes(*len).into())
+}
+
+/// The part at `index` and what follows it; empty where there is none.
+fn part_and_rest(context: &[u8], index: usize) -> (&[u8], &[u8]) {
+    let Some((head, texts)) = context.split_at_checked(PARTS * LENGTH_BYTES) else { return (&[], &[]) };
+    let lengths = head.as_chunks::<LENGTH_BYTES>().0;
+    let length = |at: usize| lengths.get(at).map_or(0, |len| usize::from(Length::from_le_bytes(*len)));
+    let start = (0..index).map(length).sum();
+    let from = texts.get(start..).unwrap_or_default();
+    from.split_at_checked(length(index)).unwrap_or_default()
+}
+
+fn part(context: &[u8], index: usize) -> &[u8] {
+    part_and_rest(context, index).0
 }
 
 /// The `tracestate` of a kept context.
@@ -128,18 +181,20 @@ pub(super) fn main(context: &[u8], index: usize) -> &[u8] {
     part(context, MAIN + index)
 }
 
-/// The value of the further field at `index`.
-pub(super) fn extra(context: &[u8], extra_tag: u16, index: usize) -> &[u8] {
-    if has_extra(context, extra_tag) { part(context, EXTRA + index) } else { &[] }
+/// The value of the further field of this name.
+pub(super) fn extra<'a>(context: &'a [u8], name: &str) -> &'a [u8] {
+    extras(context).find(|(own, _)| *own == name.as_bytes()).map_or(&[], |(_, value)| value)
 }
 
-/// Whether a kept context has this request id, or this echoed field: what was found by a hash is compared.
-fn is_of(context: &[u8], matched: Match, request_id: &[u8], echo: &[u8]) -> bool {
-    match matched {
-        Match::RequestId => part(context, REQUEST_ID) == request_id,
-        Match::Echo => part(context, ECHO) == echo,
-        _ => true,
-    }
+/// Names and values of all further fields.
+pub(super) fn extras(context: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let (_, mut rest) = part_and_rest(context, PARTS - 1);
+    std::iter::from_fn(move || {
+        let (name, after) = split(rest)?;
+        let (value, after) = split(after)?;
+        rest = after;
+        Some((name, value))
+    })
 }
 
 /// The value of a header that is there once.
@@ -158,6 +213,7 @@ impl State {
         record: &mut Record,
         came: &mut Came,
         correlation: &Correlation,
+        now_ns: u64,
     ) -> bool {
         let own = came.own();
         let echo = if correlation.echo.is_empty() { None } else { one(fields, &correlation.echo) };
@@ -168,12 +224,11 @@ impl State {
             believes_sole: correlation.by_sole,
         };
         let found = &mut self.scratch.found;
-        let matched = self.in_flight.find(&call, clock_ns(record.started), found);
-        let matched = match is_of(&found.context, matched, call.request_id, call.echo) {
-            true => matched,
-            false => Match::Nobody,
-        };
+        let matched = self.in_flight.find(&call, now_ns, found);
         let source = match matched {
+            // Found by their hashes; what is compared is what they are.
+            Match::RequestId if part(&found.context, REQUEST_ID) != call.request_id => return false,
+            Match::Echo if part(&found.context, ECHO) != call.echo => return false,
             Match::Span => {
                 came.is_of_span = true;
                 return true;

@@ -2,11 +2,10 @@
 
 use super::rules::{Pseudonyms, Rules, Target};
 use super::{CARRIERS, REQUEST_TYPE, State, correlate};
-use crate::context::baggage;
 use crate::context::extra::{Believe, FIELDS_MAX};
 use crate::context::fields::{Field, RequestType, merge};
 use crate::context::pseudonym::Applied;
-use crate::context::signature;
+use crate::context::{baggage, signature};
 use crate::exchange::{Record, Text};
 use crate::svc::{Fields, Known};
 
@@ -19,10 +18,10 @@ pub(super) struct Values {
     rewrites: [bool; CARRIERS.len()],
     /// The further ones, in the order of the rules.
     pub extra: [Text; FIELDS_MAX],
-    /// How many there are.
-    pub extra_count: usize,
-    /// Whether baggage has members of ours, or too many.
+    /// Whether baggage has members of ours.
     is_in_baggage: bool,
+    /// Whether baggage has to be written, because it does not say just what the headers do.
+    rewrites_baggage: bool,
     /// Whether there is, or was, anything at all.
     is_touched: bool,
 }
@@ -42,7 +41,7 @@ impl Values {
     }
 
     fn set(&mut self, target: Target, value: Text) {
-        self.is_touched = true;
+        (self.is_touched, self.rewrites_baggage) = (true, true);
         match target {
             Target::Main(index) => {
                 if let (Some(slot), Some(rewrites)) = (self.main.get_mut(index), self.rewrites.get_mut(index))
@@ -74,6 +73,14 @@ impl Values {
             }
         }
     }
+
+    /// Takes every value away, to put others in their place.
+    pub fn clear(&mut self) {
+        for index in 0..CARRIERS.len() {
+            self.set(Target::Main(index), Text::default());
+        }
+        self.extra = Default::default();
+    }
 }
 
 impl State {
@@ -86,19 +93,28 @@ impl State {
         is_trusted: bool,
         serves: bool,
     ) -> Values {
-        let mut values = Values { extra_count: rules.extra.len(), ..Values::default() };
+        let mut values = Values::default();
         let has_baggage = fields.has(Known::Baggage);
+        if has_baggage {
+            // What does not fit is to be shortened.
+            values.is_in_baggage = !baggage::fits(fields.all(Known::Baggage), rules.baggage_bytes_max);
+            (values.is_touched, values.rewrites_baggage) = (values.is_in_baggage, values.is_in_baggage);
+        }
         if has_baggage || CARRIERS.iter().any(|(_, known)| fields.has(*known)) {
-            self.read_main(fields, record, &mut values, is_trusted, rules.baggage_bytes_max);
+            self.read_main(fields, record, &mut values, is_trusted);
         }
         if rules.has_more_in_baggage() {
             self.read_more(fields, record, &mut values, rules, is_trusted);
         }
         if serves {
-            self.fill(record, &mut values, rules.extra_tag);
+            self.fill(record, &mut values, rules);
         }
         if !is_trusted {
             for (target, value) in &rules.edge.set {
+                let value = match target {
+                    Target::Main(REQUEST_TYPE) => canonical(Field::RequestType, value),
+                    _ => value,
+                };
                 let value = record.store(value);
                 values.set(*target, value);
             }
@@ -112,28 +128,29 @@ impl State {
         }
         if let Some(pseudonyms) = &rules.pseudonyms {
             self.replace(record, &mut values, rules, pseudonyms);
+            // Nor does the event tell the name in the certificate, where it is the value of such a field.
+            let named =
+                rules.edge.identity.filter(|target| !is_trusted && pseudonyms.targets.contains(target));
+            if let Some(target) = named
+                && record.identity.is_some()
+            {
+                let pseudonym = String::from_utf8_lossy(record.text(values.get(target))).into_owned();
+                record.identity = Some(pseudonym.into());
+            }
         }
         note(record, &values);
         values
     }
 
-    fn read_main(
-        &mut self,
-        fields: &Fields,
-        record: &mut Record,
-        values: &mut Values,
-        is_trusted: bool,
-        baggage_bytes_max: usize,
-    ) {
-        let found = if fields.has(Known::Baggage) {
-            // More than may go on is cut where the list is written.
-            values.is_in_baggage = !baggage::fits(fields.all(Known::Baggage), baggage_bytes_max);
-            baggage::find(fields.all(Known::Baggage))
-        } else {
-            baggage::Found::default()
+    fn read_main(&mut self, fields: &Fields, record: &mut Record, values: &mut Values, is_trusted: bool) {
+        let found = match fields.has(Known::Baggage) {
+            true => baggage::find(fields.all(Known::Baggage)),
+            false => baggage::Found::default(),
         };
         values.is_in_baggage |= !found.is_empty();
         values.is_touched |= values.is_in_baggage;
+        record.context_dropped += u32::from(found.is_disguised);
+        values.rewrites_baggage |= found.is_disguised || found.has_properties || found.repeated > 0;
         for (index, (field, known)) in CARRIERS.into_iter().enumerate() {
             let plain = fields.get(known);
             let in_baggage = found.raw(field).map(|raw| baggage::decode(raw, &mut self.scratch.decoded));
@@ -144,6 +161,7 @@ impl State {
             if !is_trusted {
                 record.context_dropped += 1;
                 values.rewrites[index] = plain.is_some();
+                values.rewrites_baggage |= in_baggage.is_some();
                 continue;
             }
             // Twice is ambiguous: the application might read the other one.
@@ -151,8 +169,10 @@ impl State {
             let merged = merge(field, plain.filter(|_| !is_repeated), in_baggage);
             record.context_dropped += u32::from(merged.invalid || is_repeated);
             record.context_disagreed += u32::from(merged.disagreement);
-            values.main[index] = merged.value.map(|(value, _)| record.store(value)).unwrap_or_default();
-            values.rewrites[index] = is_repeated || merged.value.map(|(value, _)| value) != plain;
+            let value = merged.value.map(|(value, _)| canonical(field, value));
+            values.main[index] = value.map(|value| record.store(value)).unwrap_or_default();
+            values.rewrites[index] = is_repeated || value != plain;
+            values.rewrites_baggage |= value != in_baggage;
         }
     }
 
@@ -168,9 +188,14 @@ impl State {
         let mut in_baggage: [Option<&[u8]>; FIELDS_MAX] = [None; FIELDS_MAX];
         for (key, raw) in baggage::entries(fields.all(Known::Baggage)) {
             if let Some(slot) = rules.extra.from_baggage_key(key).and_then(|at| in_baggage.get_mut(at)) {
-                *slot = Some(raw);
+                *slot = raw;
             }
-            values.is_in_baggage |= rules.extra.claims_baggage_key(key);
+            if is_ours(key, rules) {
+                values.is_in_baggage = true;
+                let is_exact =
+                    rules.extra.from_baggage_key(key).is_some() || key == signature::BAGGAGE_KEY.as_bytes();
+                record.context_dropped += u32::from(!is_exact);
+            }
         }
         values.is_touched |=
             values.is_in_baggage || fields.named(signature::HEADER.as_bytes()).next().is_some();
@@ -198,15 +223,19 @@ impl State {
     }
 
     /// What is missing comes from the exchange that it serves. A tracer bullet stays one, whatever the application says.
-    fn fill(&self, record: &mut Record, values: &mut Values, extra_tag: u16) {
+    pub(super) fn fill(&self, record: &mut Record, values: &mut Values, rules: &Rules) {
         let kept = &self.scratch.found.context;
-        let targets = (0..CARRIERS.len()).map(Target::Main).chain((0..values.extra_count).map(Target::Extra));
-        for target in targets.filter(|target| values.get(*target).is_empty()).collect::<Vec<_>>() {
-            let value = match target {
-                Target::Main(index) => correlate::main(kept, index),
-                Target::Extra(index) => correlate::extra(kept, extra_tag, index),
+        let names = rules.extra_names.iter().enumerate().map(|(at, name)| (Target::Extra(at), Some(name)));
+        for (target, name) in (0..CARRIERS.len()).map(|at| (Target::Main(at), None)).chain(names) {
+            if !values.get(target).is_empty() {
+                continue;
+            }
+            let value = match (target, name) {
+                (Target::Main(index), _) => correlate::main(kept, index),
+                (Target::Extra(_), name) => name.map_or(&[][..], |name| correlate::extra(kept, name)),
             };
-            if !value.is_empty() {
+            // The rules may have changed since it was kept.
+            if !value.is_empty() && is_valid(target, value, rules) {
                 let value = record.store(value);
                 values.set(target, value);
             }
@@ -252,7 +281,8 @@ impl State {
         if !values.is_touched && !has_token {
             return;
         }
-        if values.is_in_baggage || !values.is_empty() || has_token {
+        let is_due = values.rewrites_baggage || rules.has_more_in_baggage();
+        if is_due && (values.is_in_baggage || !values.is_empty() || has_token) {
             self.write_baggage(fields, record, rules, values);
         }
         for (index, (_, known)) in CARRIERS.into_iter().enumerate() {
@@ -313,7 +343,7 @@ impl State {
                 rules.baggage_bytes_max,
                 fields.all(Known::Baggage),
                 main.chain(extra).chain([token]),
-                |key| rules.extra.claims_baggage_key(key),
+                |key| is_ours(key, rules),
                 list,
             )
         } else {
@@ -321,9 +351,11 @@ impl State {
             baggage::write_members(rules.baggage_bytes_max, existing, main, |_| false, list)
         };
         record.context_dropped += u32::try_from(written.dropped).unwrap_or(u32::MAX);
+        let is_as_it_came =
+            fields.get(Known::Baggage) == Some(list.as_slice()) && !fields.is_repeated(Known::Baggage);
         if list.is_empty() {
             fields.remove(Known::Baggage);
-        } else {
+        } else if !is_as_it_came {
             fields.set(Known::Baggage, list);
         }
     }
@@ -337,6 +369,20 @@ fn set(fields: &mut Fields, name: &[u8], value: &[u8]) {
     if !is_as_it_came {
         fields.set_named(name, value);
     }
+}
+
+/// A value as it goes on. A request type has one spelling: applications compare bytes, and the signature does not tell.
+fn canonical(field: Field, value: &[u8]) -> &[u8] {
+    match field {
+        Field::RequestType => RequestType::parse(value).map_or(value, |known| known.as_str().as_bytes()),
+        _ => value,
+    }
+}
+
+/// Whether a key in baggage may be taken for that of a further field, or of the signature where there are any.
+fn is_ours(key: &[u8], rules: &Rules) -> bool {
+    rules.extra.claims_baggage_key(key)
+        && (rules.signing.is_some() || key != signature::BAGGAGE_KEY.as_bytes())
 }
 
 fn is_valid(target: Target, value: &[u8], rules: &Rules) -> bool {

@@ -15,6 +15,7 @@
 //! signature that is required and does not hold refuses a request ([`ContextRefused`](crate::error::Kind::ContextRefused)).
 
 mod correlate;
+mod edge;
 mod fields;
 mod rules;
 mod signing;
@@ -31,7 +32,7 @@ use crate::error::Result;
 use crate::exchange::in_flight::{Found, InFlight, Shard};
 use crate::exchange::{Direction, Exchange, Hook, Record, Response};
 use crate::svc::{Fields, Known};
-use correlate::Inbound;
+use correlate::{Inbound, Serves};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,7 +56,10 @@ pub struct Setup {
 }
 
 struct State {
-    #[expect(clippy::redundant_allocation, reason = "a request must not move a counter that all workers share")]
+    #[expect(
+        clippy::redundant_allocation,
+        reason = "a request must not move a counter that all workers share"
+    )]
     rules: Rc<Arc<Rules>>,
     rng: Rng,
     in_flight: Arc<InFlight>,
@@ -123,11 +127,24 @@ impl Hook for Propagate {
     fn before(&self, exchange: &mut Exchange) -> Result<Option<Response>> {
         let connection = &exchange.ctx.connection;
         let is_trusted = connection.is_trusted || connection.direction == Direction::Outbound;
+        let refused = exchange.ctx.refused.take();
         let carried = {
             let mut record = exchange.ctx.recorder.edit();
-            self.state.borrow_mut().carry(&mut exchange.head.fields, &mut record, is_trusted)
+            let carried = self.state.borrow_mut().carry(&mut exchange.head.fields, &mut record, is_trusted);
+            if refused.is_some()
+                && let Some(place) = record.place.take()
+            {
+                place.leave(true, clock_ns(record.started)); // the application never hears of it
+            }
+            carried
         };
-        match exchange.ctx.refused.take() {
+        let rules = Rc::clone(&self.state.borrow().rules);
+        if rules.has_more_in_baggage() {
+            // The codecs know the trailers of the built-in fields.
+            let body = std::mem::take(&mut exchange.body);
+            exchange.body = body.with_trailers(Rc::new(move |trailers| rules.strip(trailers)));
+        }
+        match refused {
             Some(error) => Err(error),
             None => carried.map(|()| None),
         }
@@ -138,42 +155,50 @@ impl State {
     fn carry(&mut self, fields: &mut Fields, record: &mut Record, is_trusted: bool) -> Result<()> {
         let rules = Rc::clone(&self.rules);
         let rules = &**rules;
+        let now_ns = clock_ns(record.started);
         self.scratch.token.clear();
         record.revision.clone_from(&rules.revision);
+        let nominated = Self::check_nominated(fields, rules);
+        if !is_trusted {
+            Self::drop_disguises(fields, record, rules);
+        }
         let mut came = Came::read(fields, record, rules);
         if !is_trusted && rules.edge.restarts_trace {
             came.restart(fields, record);
         }
         Self::read_request_id(fields, record, !is_trusted && rules.edge.replaces_request_id);
-        let serves = match &rules.correlation {
-            Some(correlation) if record.direction == Direction::Outbound => {
-                self.correlate(fields, record, &mut came, correlation)
-            }
-            _ => false,
-        };
-        if serves && !fields.has(Known::Baggage) {
+        let mut serves = Serves::default();
+        if let Some(correlation) = &rules.correlation
+            && record.direction == Direction::Outbound
+        {
+            serves.is_known = self.correlate(fields, record, &mut came, correlation, now_ns);
+        }
+        if serves.is_known && !fields.has(Known::Baggage) {
             let kept = correlate::baggage(&self.scratch.found.context);
             if !kept.is_empty() {
                 fields.set(Known::Baggage, kept);
+                serves.gave_baggage = true;
             }
         }
         if record.request_id.is_empty() {
-            self.make_request_id(fields, record, serves);
+            self.make_request_id(fields, record, serves.is_known);
         }
         let parent = self.trace(fields, record, &came, rules);
-        let mut values = self.read_fields(fields, record, rules, is_trusted, serves);
+        let mut values = self.read_fields(fields, record, rules, is_trusted, serves.is_known);
         let refused = match &rules.signing {
             Some(signing) => self.check_signature(fields, record, &mut values, signing, is_trusted, serves),
             None => Ok(()),
         };
-        self.sample(record, &came, parent.map(|is_sampled| Parent { is_sampled, is_trusted }));
+        let refused = nominated.and(refused);
+        self.sample(record, &came, parent.map(|is_sampled| Parent { is_sampled, is_trusted }), now_ns);
         self.write_trace(fields, record, &came, rules);
         self.write_fields(fields, record, rules, &values);
         if record.direction == Direction::Inbound
+            && refused.is_ok()
             && let Some(correlation) = &rules.correlation
         {
-            let (token, extra_tag) = (&self.scratch.token, rules.extra_tag);
-            let inbound = Inbound { fields, values: &values, token, extra_tag };
+            let (names, token) = (&rules.extra_names, &self.scratch.token);
+            let inbound = Inbound { fields, values: &values, names, token, now_ns };
             record.place = Some(inbound.enter(record, &self.shard, correlation));
         }
         refused
@@ -211,7 +236,7 @@ impl State {
     }
 
     /// Whether the trace is recorded. `parent` is what a caller decided.
-    fn sample(&mut self, record: &mut Record, came: &Came, parent: Option<Parent>) {
+    fn sample(&mut self, record: &mut Record, came: &Came, parent: Option<Parent>, now_ns: u64) {
         if came.passes_through(&self.rules) {
             return; // whoever adds no span decides nothing (W3C Trace Context §3.5)
         }
@@ -224,7 +249,7 @@ impl State {
             flags: record.text(record.flags),
             request_type: record.request_type,
         };
-        let decision = self.sampler.decide(&question, clock_ns(record.started));
+        let decision = self.sampler.decide(&question, now_ns);
         record.trace = record.trace.with_sampled(decision.sampled);
         record.sampled_by = Some(decision.by);
         record.keep = (!decision.sampled).then_some(self.rules.sampling.keep);

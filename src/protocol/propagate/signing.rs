@@ -1,6 +1,6 @@
 //! The signature of the context: verified where it is required, made where this proxy may.
 
-use super::correlate;
+use super::correlate::{self, Serves};
 use super::fields::{Values, note};
 use super::rules::Signing;
 use super::{CACHE_ENTRIES, CARRIERS, State};
@@ -8,10 +8,11 @@ use crate::context::RequestType;
 use crate::context::baggage;
 use crate::context::config::Unsigned;
 use crate::context::extra::FIELDS_MAX;
-use crate::context::signature::{BAGGAGE_KEY, Cache, Claims, HEADER, Refused, UNSIGNED};
+use crate::context::signature::{BAGGAGE_KEY, Cache, Claims, HEADER, Refused, UNSIGNED, Verified};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Direction, Record, SignatureNote};
 use crate::svc::{Fields, Known};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// What is known of the fields before a token is asked.
@@ -36,7 +37,7 @@ impl State {
         values: &mut Values,
         signing: &Signing,
         is_trusted: bool,
-        serves: bool,
+        serves: Serves,
     ) -> Result<()> {
         let now_s = record.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.scratch.token.clear();
@@ -51,7 +52,10 @@ impl State {
         let (mut may_sign, mut result) = (true, Ok(()));
         match word {
             Word::Valid => may_sign = false, // it goes on as it is
-            Word::InFlight => said.found = Some("in_flight"),
+            Word::InFlight => {
+                said.found = Some("in_flight");
+                may_sign = !self.take_kept(record, values, signing, now_s);
+            }
             Word::Nothing => {}
             Word::Refused(reason) => {
                 said.found = Some(reason);
@@ -63,7 +67,16 @@ impl State {
                         Unsigned::Drop => {
                             let rules = std::rc::Rc::clone(&self.rules);
                             values.drop_claims(record, &rules);
+                            if serves.is_known {
+                                // What the application may not say is gone. What it serves was judged when it came, and
+                                // counts: a tracer bullet must not become real work here.
+                                values.clear();
+                                self.fill(record, values, &rules);
+                            }
                             note(record, values);
+                            if serves.is_known {
+                                may_sign = !self.take_kept(record, values, signing, now_s);
+                            }
                         }
                         Unsigned::Refuse => {
                             let detail = format!("the signature of the context: {reason}");
@@ -94,25 +107,26 @@ impl State {
         record: &Record,
         values: &Values,
         signing: &Signing,
-        serves: bool,
+        serves: Serves,
         now_s: u64,
         said: &mut SignatureNote,
     ) -> Word {
         let kept = &self.scratch.found.context;
-        let is_kept = serves && is_same(record, values, kept, self.rules.extra_tag);
-        let mut headers = fields.named(HEADER.as_bytes());
+        let is_kept = serves.is_known && is_same(record, values, &self.rules.extra_names, kept);
+        // An empty one is none: frameworks forward what they did not get.
+        let mut headers = fields.named(HEADER.as_bytes()).filter(|value| !value.is_empty());
         let (in_header, is_repeated) = (headers.next(), headers.next().is_some());
         let token = &mut self.scratch.token;
         match in_header {
             Some(value) => token.extend_from_slice(value),
             None => {
+                // What the application did not send says nothing of what it claims.
                 let found = baggage::entries(fields.all(Known::Baggage))
-                    .filter(|(key, _)| *key == BAGGAGE_KEY.as_bytes())
+                    .filter(|(key, _)| *key == BAGGAGE_KEY.as_bytes() && !serves.gave_baggage)
+                    .filter_map(|(_, raw)| raw.filter(|raw| !raw.is_empty()))
                     .last();
                 match found {
-                    Some((_, raw)) => {
-                        token.extend_from_slice(baggage::decode(raw, &mut self.scratch.decoded))
-                    }
+                    Some(raw) => token.extend_from_slice(baggage::decode(raw, &mut self.scratch.decoded)),
                     None if is_kept => token.extend_from_slice(correlate::token(kept)),
                     None => {}
                 }
@@ -129,10 +143,7 @@ impl State {
         } else if is_repeated {
             Refused::Malformed.as_str()
         } else {
-            let mut extra = [("", &b""[..]); FIELDS_MAX];
-            let claims = claims(record, values, &self.rules.extra_names, &mut extra);
-            let cache = self.cache.get_or_insert_with(|| Cache::new(CACHE_ENTRIES, self.rng.next_u64()));
-            match cache.verify(&signing.keys, token, &claims, now_s, signing.skew_s) {
+            match self.verify(record, values, signing, now_s) {
                 Ok(verified) => {
                     said.found = Some("valid");
                     said.by = Some((verified.key_id.into(), verified.issuer.into()));
@@ -144,21 +155,49 @@ impl State {
         // Judged when they came: an application that forgot the token, or worked longer than it lives.
         if is_kept { Word::InFlight } else { Word::Refused(reason) }
     }
+
+    /// Judges the token in the scratch.
+    fn verify(
+        &mut self,
+        record: &Record,
+        values: &Values,
+        signing: &Signing,
+        now_s: u64,
+    ) -> std::result::Result<Verified<'_>, Refused> {
+        let mut extra = [("", &b""[..]); FIELDS_MAX];
+        let claims = claims(record, values, &self.rules.extra_names, &mut extra);
+        let cache = self.cache.get_or_insert_with(|| Cache::new(CACHE_ENTRIES, self.rng.next_u64()));
+        cache.verify(&signing.keys, &self.scratch.token, &claims, now_s, signing.skew_s)
+    }
+
+    /// Puts the token of the exchange that is served into the scratch, for the fields are that exchange's. `false`, with none
+    /// there, where it had one that no longer holds, so that a new one may be made; what came without goes on without.
+    fn take_kept(&mut self, record: &Record, values: &Values, signing: &Signing, now_s: u64) -> bool {
+        self.scratch.token.clear();
+        self.scratch.token.extend_from_slice(correlate::token(&self.scratch.found.context));
+        if self.scratch.token.is_empty() || self.verify(record, values, signing, now_s).is_ok() {
+            return true;
+        }
+        self.scratch.token.clear();
+        // Rules that changed since may have left out what it covers.
+        !is_same(record, values, &self.rules.extra_names, &self.scratch.found.context)
+    }
 }
 
 /// Whether all fields are those of a kept context.
-fn is_same(record: &Record, values: &Values, kept: &[u8], extra_tag: u16) -> bool {
+fn is_same(record: &Record, values: &Values, names: &[Arc<str>], kept: &[u8]) -> bool {
     let main = values.main.iter().enumerate();
-    let mut extra = values.extra.iter().take(values.extra_count).enumerate();
+    let extra = || names.iter().zip(&values.extra).map(|(name, value)| (name, record.text(*value)));
     main.into_iter().all(|(at, value)| record.text(*value) == correlate::main(kept, at))
-        && extra.all(|(at, value)| record.text(*value) == correlate::extra(kept, extra_tag, at))
+        && extra().all(|(name, value)| value == correlate::extra(kept, name))
+        && extra().filter(|(_, value)| !value.is_empty()).count() == correlate::extras(kept).count()
 }
 
 /// What a signature speaks of, here.
 fn claims<'a>(
     record: &'a Record,
     values: &Values,
-    names: &'a [std::sync::Arc<str>],
+    names: &'a [Arc<str>],
     extra: &'a mut [(&'a str, &'a [u8]); FIELDS_MAX],
 ) -> Claims<'a> {
     for ((slot, name), value) in extra.iter_mut().zip(names).zip(&values.extra) {

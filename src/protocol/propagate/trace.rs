@@ -2,6 +2,7 @@
 
 use super::{Rules, State, correlate};
 use crate::context::formats::{self, Extracted, Outgoing, Sampling};
+use crate::context::sampling::SampledBy;
 use crate::context::traceparent::Received;
 use crate::context::{TraceParent, ids, tracestate};
 use crate::exchange::{ParentSource, Record};
@@ -51,23 +52,27 @@ impl Came {
         Came { w3c, headers, foreign, served: None, is_lost: false, is_of_span: false }
     }
 
-    /// The trace that it brought, in whatever form.
+    /// The trace that it brought, in whatever form. Where the form names no span (X-Ray of a load balancer) the parent is
+    /// zero, which is nobody's.
     pub(super) fn own(&self) -> Option<TraceParent> {
         self.w3c.or_else(|| {
             let (_, found) = self.foreign.found?;
-            Some(found.child(found.parent_id?, false))
+            Some(found.child(found.parent_id.unwrap_or_default(), false))
         })
     }
 
-    /// Leaves the trace of a peer that is not trusted, with a link to it.
+    /// Leaves the trace of a peer that is not trusted in every form, read or not, with a link to it.
     pub(super) fn restart(&mut self, fields: &mut Fields, record: &mut Record) {
-        let Some(old) = self.own() else { return };
-        record.note().links.push((old.trace_id, old.parent_id));
-        formats::remove(formats::FormatSet::ALL, fields);
+        if let Some(old) = self.own().filter(|old| old.parent_id != [0; 8]) {
+            record.note().links.push((old.trace_id, old.parent_id));
+        }
+        if !self.headers.is_empty() {
+            formats::remove(formats::FormatSet::ALL, fields);
+        }
         fields.remove(Known::Tracestate);
         *self = Came {
             w3c: None,
-            headers: formats::Headers::scan(fields),
+            headers: formats::Headers::default(),
             foreign: Extracted::default(),
             served: None,
             is_lost: false,
@@ -75,9 +80,31 @@ impl Came {
         };
     }
 
-    /// Whether the trace goes on as it came, because nobody is told of a span of ours.
+    /// The trace that goes on as it came, because nobody is told of a span of ours, and how it was found.
+    fn untouched(&self, rules: &Rules) -> Option<(TraceParent, ParentSource)> {
+        if rules.has_sink {
+            return None;
+        }
+        if let Some(parent) = self.w3c {
+            return Some((parent, ParentSource::Header));
+        }
+        let Some((format, found)) = self.foreign.found else { return self.served };
+        // What the caller left open has to be decided here.
+        let is_sampled = self.foreign.sampling().is_sampled()?;
+        Some((found.child(found.parent_id?, false).with_sampled(is_sampled), ParentSource::Format(format)))
+    }
+
+    /// Whether the trace goes on as it came.
     pub(super) fn passes_through(&self, rules: &Rules) -> bool {
-        !rules.has_sink && self.w3c.is_some()
+        self.untouched(rules).is_some()
+    }
+
+    /// Whether headers of `format` came that name the trace that goes on.
+    fn has_same(&self, format: formats::Format) -> bool {
+        let foreign = &self.foreign;
+        foreign.came.contains(format)
+            && !foreign.conflicts.contains(format)
+            && !foreign.invalid.contains(format)
     }
 }
 
@@ -90,13 +117,21 @@ impl State {
         came: &Came,
         rules: &Rules,
     ) -> Option<bool> {
+        if let Some((parent, source)) = came.untouched(rules) {
+            record.parent_id = Some(parent.parent_id);
+            record.parent_source = source;
+            record.trace = parent;
+            if came.w3c.is_none() {
+                record.context_dropped += u32::from(fields.remove(Known::Tracestate));
+                if came.served.is_some() || came.is_of_span {
+                    self.kept_tracestate(fields);
+                }
+            }
+            return Some(parent.is_sampled());
+        }
         if let Some(parent) = came.w3c {
             record.parent_id = Some(parent.parent_id);
             record.parent_source = ParentSource::Header;
-            if came.passes_through(rules) {
-                record.trace = parent;
-                return Some(parent.is_sampled());
-            }
             record.trace = parent.child(ids::span_id(&mut self.rng));
             if fields.has(Known::Tracestate) {
                 self.tracestate(fields, record, rules.tracestate_bytes_max);
@@ -111,6 +146,9 @@ impl State {
             record.parent_id = found.parent_id;
             record.parent_source = ParentSource::Format(format);
             record.trace = found.child(span_id, false);
+            if came.is_of_span {
+                self.kept_tracestate(fields);
+            }
             return came.foreign.sampling().is_sampled();
         }
         if let Some((parent, source)) = came.served {
@@ -156,20 +194,26 @@ impl State {
 
     /// Writes the trace in every form that is wanted.
     pub(super) fn write_trace(&mut self, fields: &mut Fields, record: &Record, came: &Came, rules: &Rules) {
-        if !came.passes_through(rules) {
+        let passes_through = came.passes_through(rules);
+        if !(passes_through && came.w3c.is_some()) {
             fields.overwrite(Known::Traceparent, &record.trace.to_bytes());
         }
         if came.foreign.came.is_empty() && rules.formats.write.is_empty() {
             return;
         }
         // Also what came: an application that knows only that format would find its caller's span there, not ours.
+        let is_honoured = record.trace.is_sampled() && record.sampled_by == Some(SampledBy::Parent);
         let outgoing = Outgoing {
             trace: record.trace,
-            parent_id: record.parent_id,
-            is_debug: came.w3c.is_none() && came.foreign.sampling() == Sampling::Debug,
+            // Without a span of ours, the parent of the one that goes on is not known.
+            parent_id: record.parent_id.filter(|_| !passes_through),
+            // It is stronger than the sampled flag, so it needs the same word.
+            is_debug: is_honoured && came.w3c.is_none() && came.foreign.sampling() == Sampling::Debug,
         };
         for format in rules.formats.write.iter().chain(came.foreign.came.iter()) {
-            formats::write(format, &outgoing, &came.headers, fields, &mut self.scratch.list);
+            if !(passes_through && came.has_same(format)) {
+                formats::write(format, &outgoing, &came.headers, fields, &mut self.scratch.list);
+            }
         }
     }
 }

@@ -88,7 +88,9 @@ where
         finished: Finished,
         is_hedge: bool,
     ) -> Result<Stage<S::Future>, Answer> {
-        self.ctx.end_resend(&finished.answer, is_hedge);
+        if is_hedge || self.retries > 0 {
+            self.ctx.end_resend(&finished.answer, is_hedge);
+        }
         let Some(reason) = self.reason(&finished) else {
             return Err(self.finish(finished.answer, is_hedge));
         };

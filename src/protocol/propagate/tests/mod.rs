@@ -1,6 +1,9 @@
 //! The context layer as a whole.
 
+mod allocations;
 mod correlation;
+mod hostile;
+mod properties;
 mod trust;
 
 use super::*;
