@@ -14,7 +14,7 @@
 
 use super::fields::Field;
 use super::trim_ows;
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memchr2};
 
 /// The most members that are written: the least that W3C lets a hop carry.
 pub const MEMBERS_MAX: usize = 64;
@@ -151,7 +151,7 @@ pub fn write_within<'a, 'b>(
     fields: impl IntoIterator<Item = (Field, &'b [u8])>,
     out: &mut Vec<u8>,
 ) -> Written {
-    let ours = fields.into_iter().filter_map(|(field, value)| Some((field.baggage_key()?, value)));
+    let ours = fields.into_iter().filter_map(|(field, value)| Some(Member::new(field.baggage_key()?, value)));
     write_members(bytes_max, existing, ours, |_| false, out)
 }
 
@@ -159,16 +159,21 @@ pub fn write_within<'a, 'b>(
 pub fn write_members<'a, 'b>(
     bytes_max: usize,
     existing: impl IntoIterator<Item = &'a [u8]>,
-    ours: impl IntoIterator<Item = (&'b str, &'b [u8])>,
+    ours: impl IntoIterator<Item = Member<'b>>,
     is_ours: impl Fn(&[u8]) -> bool,
     out: &mut Vec<u8>,
 ) -> Written {
     let mut list = List { start: out.len(), out, bytes_max, written: Written::default() };
-    for (key, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
+    for Member { key, value, is_word } in ours.into_iter().filter(|member| !member.value.is_empty()) {
         list.append(|out| {
             out.extend_from_slice(key.as_bytes());
             out.push(b'=');
-            encode(value, out);
+            // Of all that a valid id may have, only these two are written otherwise.
+            if is_word && memchr2(b'%', b'+', value).is_none() {
+                out.extend_from_slice(value);
+            } else {
+                encode(value, out);
+            }
         });
     }
     for member in existing.into_iter().flat_map(members) {
@@ -178,6 +183,29 @@ pub fn write_members<'a, 'b>(
         }
     }
     list.written
+}
+
+/// A member of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    key: &'a str,
+    value: &'a [u8],
+    /// Whether the value is a valid one of a field whose values are words.
+    is_word: bool,
+}
+
+impl<'a> Member<'a> {
+    /// Any key and value.
+    pub fn new(key: &'a str, value: &'a [u8]) -> Member<'a> {
+        Member { key, value, is_word: false }
+    }
+
+    /// A field and a valid value; `None` where the field has no key.
+    pub fn of(field: Field, value: &'a [u8]) -> Option<Member<'a>> {
+        let is_word = field != Field::Flags;
+        debug_assert!(!is_word || value.is_empty() || field.is_valid(value));
+        field.baggage_key().map(|key| Member { key, value, is_word })
+    }
 }
 
 /// A list under construction at the end of a buffer.

@@ -5,7 +5,7 @@ use super::{CARRIERS, REQUEST_TYPE, State, correlate};
 use crate::context::extra::{Believe, FIELDS_MAX};
 use crate::context::fields::{Field, RequestType, merge};
 use crate::context::pseudonym::Applied;
-use crate::context::{baggage, signature};
+use crate::context::{baggage, signature, trim_ows};
 use crate::exchange::{Record, Text};
 use crate::svc::{Fields, Known};
 
@@ -58,10 +58,13 @@ impl Values {
         }
     }
 
-    /// Takes every value away that is believed of trusted peers only.
+    /// Takes every value away that is believed of trusted peers only, but for a tracer bullet's type: it destroys nothing,
+    /// and without it real work would be done.
     pub fn drop_claims(&mut self, record: &mut Record, rules: &Rules) {
         for index in 0..CARRIERS.len() {
-            if !self.get(Target::Main(index)).is_empty() {
+            let value = self.get(Target::Main(index));
+            let is_bullet = index == REQUEST_TYPE && is_trace(record.text(value));
+            if !value.is_empty() && !is_bullet {
                 record.context_dropped += 1;
                 self.set(Target::Main(index), Text::default());
             }
@@ -169,7 +172,12 @@ impl State {
             let merged = merge(field, plain.filter(|_| !is_repeated), in_baggage);
             record.context_dropped += u32::from(merged.invalid || is_repeated);
             record.context_disagreed += u32::from(merged.disagreement);
-            let value = merged.value.map(|(value, _)| canonical(field, value));
+            let mut value = merged.value.map(|(value, _)| canonical(field, value));
+            // Whatever else is said beside it: what is a tracer bullet to somebody must not be real work.
+            let mut said = fields.all(known).chain(in_baggage);
+            if field == Field::RequestType && said.any(is_trace) {
+                value = Some(RequestType::Trace.as_str().as_bytes());
+            }
             values.main[index] = value.map(|value| record.store(value)).unwrap_or_default();
             values.rewrites[index] = is_repeated || value != plain;
             values.rewrites_baggage |= value != in_baggage;
@@ -333,12 +341,13 @@ impl State {
         let main = CARRIERS
             .iter()
             .zip(&values.main)
-            .filter_map(|((field, _), value)| Some((field.baggage_key()?, record.text(*value))));
+            .filter_map(|((field, _), value)| baggage::Member::of(*field, record.text(*value)));
         let written = if rules.has_more_in_baggage() {
             let extra = rules.extra.iter().zip(&values.extra);
-            let extra =
-                extra.filter_map(|(field, value)| Some((field.baggage_key.as_deref()?, record.text(*value))));
-            let token = (signature::BAGGAGE_KEY, self.scratch.token.as_slice());
+            let extra = extra.filter_map(|(field, value)| {
+                Some(baggage::Member::new(field.baggage_key.as_deref()?, record.text(*value)))
+            });
+            let token = baggage::Member::new(signature::BAGGAGE_KEY, &self.scratch.token);
             baggage::write_members(
                 rules.baggage_bytes_max,
                 fields.all(Known::Baggage),
@@ -377,6 +386,11 @@ fn canonical(field: Field, value: &[u8]) -> &[u8] {
         Field::RequestType => RequestType::parse(value).map_or(value, |known| known.as_str().as_bytes()),
         _ => value,
     }
+}
+
+/// Whether this is the type of a tracer bullet.
+fn is_trace(value: &[u8]) -> bool {
+    RequestType::parse(trim_ows(value)) == Some(RequestType::Trace)
 }
 
 /// Whether a key in baggage may be taken for that of a further field, or of the signature where there are any.

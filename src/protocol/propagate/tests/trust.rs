@@ -159,6 +159,28 @@ fn what_the_edge_signed_is_believed_and_what_was_altered_is_not() {
 }
 
 #[test]
+fn a_tracer_bullet_is_never_taken_for_real_work() {
+    let context =
+        config::Config { sign: sign(VERIFIES, "bullet", Unsigned::Drop), ..config::Config::default() };
+    let (drops, plain) = (configured(&context), configured(&config::Config::default()));
+    for (layer, said) in [
+        (&drops, &[("x-request-type", "TRACE"), ("x-license", "gold")][..]),
+        (&plain, &[("x-request-type", "TRACE"), ("x-request-type", "STANDARD")]),
+        (&plain, &[("x-request-type", "STANDARD"), ("baggage", "request.type=TRACE")]),
+        (&plain, &[("x-request-type", "nonsense"), ("baggage", "request.type=%54RACE")]),
+    ] {
+        let hop = pass(layer, Direction::Inbound, said, true);
+        assert_eq!(hop.record.request_type, RequestType::Trace, "{said:?}");
+        assert_eq!(hop.get("x-request-type").as_deref(), Some("TRACE"), "{said:?}");
+        assert_eq!(hop.fields.named(b"x-request-type").count(), 1, "{said:?}");
+        assert!(hop.get("baggage").unwrap().contains("RACE"), "in either spelling: {said:?}");
+        assert!(hop.record.license.is_empty() && hop.get("x-license").is_none(), "{said:?}");
+        let stranger = pass(layer, Direction::Inbound, said, false);
+        assert_eq!(stranger.record.request_type, RequestType::Standard, "{said:?}");
+    }
+}
+
+#[test]
 fn unsigned_fields_are_reported_or_refused_by_policy() {
     let list = [("traceparent", TRACE), ("x-license", "gold")];
     for (unsigned, want) in [(Unsigned::Report, None), (Unsigned::Refuse, Some(Kind::ContextRefused))] {
