@@ -14,6 +14,7 @@
 
 use super::fields::Field;
 use super::trim_ows;
+use super::words::has_escapes;
 use memchr::memchr_iter;
 
 /// The most members that are written: the least that W3C lets a hop carry.
@@ -302,12 +303,6 @@ fn encode(value: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(&[b'%', high, low]);
         rest = after;
     }
-}
-
-/// Whether a word has a character that is written otherwise. Ids are too short for a vectorised search, and most have none, so
-/// nothing is gained by stopping early.
-fn has_escapes(word: &[u8]) -> bool {
-    word.iter().fold(false, |so_far, byte| so_far | matches!(byte, b'%' | b'+'))
 }
 
 /// RFC 3986 §2.1 asks for capitals here.

@@ -12,6 +12,7 @@
 //! one. An empty header is absent without a report: frameworks forward headers that they did not get.
 
 use super::trim_ows;
+use super::words::are_words;
 
 /// The most bytes an id may have.
 pub const ID_BYTES_MAX: usize = 256;
@@ -216,14 +217,7 @@ pub fn merge<'a>(field: Field, plain: Option<&'a [u8]>, baggage: Option<&'a [u8]
 
 /// Whether every byte is visible ASCII and none of those that separate or quote in headers, baggage and JSON.
 fn is_word(value: &[u8], bytes_max: usize) -> bool {
-    !value.is_empty() && value.len() <= bytes_max && are_word_bytes(value)
-}
-
-/// Nearly every value is one to its end, so nothing is gained by stopping early: eight bytes at once without a branch.
-fn are_word_bytes(value: &[u8]) -> bool {
-    let (chunks, rest) = value.as_chunks::<8>();
-    let is_word = |so_far: bool, byte: &u8| so_far & WORD[usize::from(*byte)];
-    chunks.iter().all(|chunk| chunk.iter().fold(true, is_word)) && rest.iter().fold(true, is_word)
+    !value.is_empty() && value.len() <= bytes_max && are_words(value)
 }
 
 fn are_flags(list: &[u8]) -> bool {
@@ -235,17 +229,6 @@ fn are_flags(list: &[u8]) -> bool {
         })
         && count > 0
 }
-
-/// Which bytes may be in an id, a license or a flag.
-const WORD: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0x21;
-    while byte <= 0x7e {
-        table[byte] = !matches!(byte as u8, b',' | b';' | b'"' | b'\'' | b'\\');
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

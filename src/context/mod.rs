@@ -30,6 +30,7 @@ pub mod signature;
 pub mod third_party;
 pub mod traceparent;
 pub mod tracestate;
+mod words;
 
 pub use fields::{Field, RequestType};
 pub use ids::Rng;
