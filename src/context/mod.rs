@@ -57,6 +57,10 @@ pub fn is_context_header(name: &[u8]) -> bool {
 
 /// Removes RFC 9110's optional whitespace (spaces and tabs) from both ends.
 pub(crate) fn trim_ows(mut bytes: &[u8]) -> &[u8] {
+    // Parsers have trimmed nearly all that comes here.
+    if bytes.first() > Some(&b' ') && bytes.last() > Some(&b' ') {
+        return bytes;
+    }
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }

@@ -11,7 +11,7 @@ use super::trace::Came;
 use super::{CARRIERS, REQUEST_TYPE, State};
 use crate::context::RequestType;
 use crate::exchange::in_flight::{Call, Keys, Match, Place, Shard, TEXT_BYTES_MAX};
-use crate::exchange::{ParentSource, Record};
+use crate::exchange::{ParentSource, Record, Text};
 use crate::svc::{Fields, Known};
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ pub(super) struct Serves {
 
 /// Where in a kept context each part is.
 const TOKEN: usize = 0;
-const REQUEST_ID: usize = 1;
-const ECHO: usize = 2;
+const ECHO: usize = 1;
+const REQUEST_ID: usize = 2;
 const MAIN: usize = 3;
 const TRACESTATE: usize = MAIN + CARRIERS.len();
 const BAGGAGE: usize = TRACESTATE + 1;
@@ -76,12 +76,26 @@ impl Inbound<'_> {
         }
         let keys = Keys { trace: record.trace, request_id, echo };
         shard.enter(&keys, self.now_ns, |out| {
-            write(&parts, out);
+            write(&parts, self.block(record), out);
             for (name, value) in self.extra(record).filter(|_| has_room) {
                 put(out, name);
                 put(out, value);
             }
         })
+    }
+
+    /// The request id and the built-in fields as they lie in the record, where they lie side by side.
+    fn block<'r>(&self, record: &'r Record) -> Option<&'r [u8]> {
+        let start = record.request_id.start;
+        let mut end = start + record.request_id.len;
+        for value in self.values.main.iter().filter(|value| !value.is_empty()) {
+            if value.start != end {
+                return None;
+            }
+            end += value.len;
+        }
+        Some(record.text(Text { start, len: end - start }))
+            .filter(|block| block.len() <= usize::from(Length::MAX))
     }
 
     /// Names and values of the further fields that there are.
@@ -112,17 +126,26 @@ fn list<'a>(fields: &'a Fields, known: Known, joined: &'a mut Vec<u8>) -> &'a [u
     joined
 }
 
-/// Writes the lengths of the parts, then the parts. One that is too long to tell is left out: bounds of headers are far below.
-fn write(parts: &[&[u8]; PARTS], out: &mut Vec<u8>) {
+/// Writes the lengths of the parts, then the parts; `block` is what those from the request id to the last field are
+/// together, if that is one piece. One that is too long to tell is left out: bounds of headers are far below.
+fn write(parts: &[&[u8]; PARTS], block: Option<&[u8]>, out: &mut Vec<u8>) {
     let length = |part: &[u8]| Length::try_from(part.len()).unwrap_or_default();
     let mut head = [0; PARTS * LENGTH_BYTES];
     for (place, part) in head.as_chunks_mut::<LENGTH_BYTES>().0.iter_mut().zip(parts) {
         *place = length(part).to_le_bytes();
     }
     out.extend_from_slice(&head);
-    for part in parts.iter().filter(|part| length(part) > 0) {
-        out.extend_from_slice(part);
+    let mut append = |parts: &[&[u8]]| {
+        for part in parts.iter().filter(|part| length(part) > 0) {
+            out.extend_from_slice(part);
+        }
+    };
+    append(&parts[..REQUEST_ID]);
+    match block {
+        Some(block) => append(&[block]),
+        None => append(&parts[REQUEST_ID..TRACESTATE]),
     }
+    append(&parts[TRACESTATE..]);
 }
 
 fn pair_bytes(name: &[u8], value: &[u8]) -> usize {
