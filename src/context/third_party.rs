@@ -114,15 +114,11 @@ impl ThirdParty {
             fields.remove(*known);
         }
         formats::remove(FormatSet::ALL, fields);
-        formats::remove_all_baggage(fields, &mut Vec::new());
+        formats::remove_all_baggage(fields);
         for name in &self.extra {
             fields.remove_named(name.as_bytes());
         }
-        loop {
-            let internal = fields.iter().map(|(name, _, _)| name).find(|name| is_internal(name));
-            let Some(name) = internal.map(<[u8]>::to_vec) else { break };
-            fields.remove_named(&name);
-        }
+        fields.remove_where(is_internal);
     }
 }
 

@@ -267,6 +267,23 @@ impl Fields {
         is_removed
     }
 
+    /// Removes every field whose name `is_gone` takes.
+    pub fn remove_where(&mut self, is_gone: impl Fn(&[u8]) -> bool) {
+        let Inner { bytes, list, first, repeated } = &mut **self.0;
+        for field in list.iter_mut().filter(|field| field.is_live) {
+            let start = field.name.start as usize;
+            if !bytes.get(start..start + field.name.len as usize).is_some_and(&is_gone) {
+                continue;
+            }
+            field.is_live = false;
+            // All fields of a known name are gone with it.
+            if let Some(first) = first.get_mut(field.known as usize) {
+                *first = 0;
+                *repeated &= !(1 << field.known);
+            }
+        }
+    }
+
     /// Replaces a known field by one value.
     pub fn set(&mut self, known: Known, value: &[u8]) {
         self.remove(known);
@@ -353,6 +370,21 @@ mod tests {
         assert_eq!(fields.all(Known::Via).collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(fields.get(Known::Host), None);
         assert_eq!(fields.named(b"x-other").count(), 1);
+    }
+
+    #[test]
+    fn what_a_name_decides_is_removed_whether_it_is_known_or_not() {
+        let mut fields = fields(&[("via", "a"), ("X-One", "1"), ("Via", "b"), ("x-two", "2"), ("host", "h")]);
+        fields.remove_where(|name| {
+            name.eq_ignore_ascii_case(b"via") || name.to_ascii_lowercase().starts_with(b"x-")
+        });
+        assert_eq!(fields.iter().map(|(name, ..)| name).collect::<Vec<_>>(), [b"host"]);
+        assert!(
+            !fields.has(Known::Via) && !fields.is_repeated(Known::Via) && fields.get(Known::Via).is_none()
+        );
+        fields.append(Known::Via, b"c");
+        assert_eq!(fields.all(Known::Via).collect::<Vec<_>>(), [b"c"]);
+        assert!(fields.has(Known::Host) && !fields.is_repeated(Known::Via));
     }
 
     #[test]

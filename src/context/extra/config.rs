@@ -1,6 +1,7 @@
 //! `context.fields.NAME`, as a user writes it.
 
 use crate::context::fields::ID_BYTES_MAX;
+use crate::context::words::are_words;
 use crate::svc::fields::is_token_byte;
 use crate::units::{self, AUTO};
 use schemars::JsonSchema;
@@ -60,7 +61,7 @@ impl Alphabet {
     /// Whether `value`, which is not empty, is written in it.
     pub fn holds(self, value: &[u8]) -> bool {
         match self {
-            Alphabet::Word => value.iter().all(|byte| byte.is_ascii_graphic() && !b",;\"'\\".contains(byte)),
+            Alphabet::Word => are_words(value),
             Alphabet::Token => value.iter().copied().all(is_token_byte),
             Alphabet::Hex => value.iter().all(u8::is_ascii_hexdigit),
             Alphabet::Digits => value.iter().all(u8::is_ascii_digit),

@@ -304,16 +304,9 @@ pub fn is_baggage_header(name: &[u8]) -> bool {
     }
 }
 
-/// Removes every header that [`is_baggage_header`] knows: towards third parties. `scratch` is overwritten.
-pub fn remove_all_baggage(fields: &mut Fields, scratch: &mut Vec<u8>) {
-    loop {
-        scratch.clear();
-        match fields.iter().find(|(name, _, known)| known.is_none() && is_baggage_header(name)) {
-            Some((name, _, _)) => scratch.extend_from_slice(name),
-            None => return,
-        }
-        fields.remove_named(scratch);
-    }
+/// Removes every header that [`is_baggage_header`] knows: towards third parties.
+pub fn remove_all_baggage(fields: &mut Fields) {
+    fields.remove_where(is_baggage_header);
 }
 
 #[cfg(test)]

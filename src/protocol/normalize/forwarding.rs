@@ -32,11 +32,7 @@ fn remove_claims(fields: &mut Fields) {
         name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
             || name.eq_ignore_ascii_case(b"x-real-ip")
     };
-    let claims: Vec<Vec<u8>> =
-        fields.iter().filter(|(name, _, _)| is_claim(name)).map(|(name, _, _)| name.to_vec()).collect();
-    for name in &claims {
-        fields.remove_named(name);
-    }
+    fields.remove_where(is_claim);
     fields.remove(Known::Forwarded);
 }
 

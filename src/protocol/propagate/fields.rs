@@ -123,7 +123,7 @@ impl State {
             }
             if let Some(target) = rules.edge.identity
                 && let Some(identity) = record.identity.clone()
-                && is_valid(target, identity.as_bytes(), rules)
+                && target.takes(identity.as_bytes(), Some(&rules.extra))
             {
                 let value = record.store(identity.as_bytes());
                 values.set(target, value);
@@ -195,13 +195,13 @@ impl State {
     ) {
         let mut in_baggage: [Option<&[u8]>; FIELDS_MAX] = [None; FIELDS_MAX];
         for (key, raw) in baggage::entries(fields.all(Known::Baggage)) {
-            if let Some(slot) = rules.extra.from_baggage_key(key).and_then(|at| in_baggage.get_mut(at)) {
+            let own = rules.extra.from_baggage_key(key).and_then(|at| in_baggage.get_mut(at));
+            let is_exact = own.is_some() || key == signature::BAGGAGE_KEY.as_bytes();
+            if let Some(slot) = own {
                 *slot = raw;
             }
             if is_ours(key, rules) {
                 values.is_in_baggage = true;
-                let is_exact =
-                    rules.extra.from_baggage_key(key).is_some() || key == signature::BAGGAGE_KEY.as_bytes();
                 record.context_dropped += u32::from(!is_exact);
             }
         }
@@ -243,7 +243,7 @@ impl State {
                 (Target::Extra(_), name) => name.map_or(&[][..], |name| correlate::extra(kept, name)),
             };
             // The rules may have changed since it was kept.
-            if !value.is_empty() && is_valid(target, value, rules) {
+            if !value.is_empty() && target.takes(value, Some(&rules.extra)) {
                 let value = record.store(value);
                 values.set(target, value);
             }
@@ -397,13 +397,6 @@ fn is_trace(value: &[u8]) -> bool {
 fn is_ours(key: &[u8], rules: &Rules) -> bool {
     rules.extra.claims_baggage_key(key)
         && (rules.signing.is_some() || key != signature::BAGGAGE_KEY.as_bytes())
-}
-
-fn is_valid(target: Target, value: &[u8], rules: &Rules) -> bool {
-    match target {
-        Target::Main(index) => CARRIERS.get(index).is_some_and(|(field, _)| field.is_valid(value)),
-        Target::Extra(index) => rules.extra.get(index).is_some_and(|field| field.is_valid(value)),
-    }
 }
 
 /// Puts the built-in fields into the record.

@@ -128,9 +128,10 @@ impl Hook for Propagate {
         let connection = &exchange.ctx.connection;
         let is_trusted = connection.is_trusted || connection.direction == Direction::Outbound;
         let refused = exchange.ctx.refused.take();
+        let mut state = self.state.borrow_mut();
         let carried = {
             let mut record = exchange.ctx.recorder.edit();
-            let carried = self.state.borrow_mut().carry(&mut exchange.head.fields, &mut record, is_trusted);
+            let carried = state.carry(&mut exchange.head.fields, &mut record, is_trusted);
             if refused.is_some()
                 && let Some(place) = record.place.take()
             {
@@ -138,9 +139,9 @@ impl Hook for Propagate {
             }
             carried
         };
-        let rules = Rc::clone(&self.state.borrow().rules);
-        if rules.has_more_in_baggage() {
+        if state.rules.has_more_in_baggage() {
             // The codecs know the trailers of the built-in fields.
+            let rules = Rc::clone(&state.rules);
             let body = std::mem::take(&mut exchange.body);
             exchange.body = body.with_trailers(Rc::new(move |trailers| rules.strip(trailers)));
         }

@@ -5,6 +5,7 @@
 
 mod compile;
 
+use super::CARRIERS;
 use crate::context::config::{Config, Unsigned};
 use crate::context::extra::Extra;
 use crate::context::formats::{Format, FormatSet};
@@ -58,10 +59,22 @@ pub(super) struct Edge {
 /// A field of the business context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// The index in [`CARRIERS`](super::CARRIERS).
+    /// The index in [`CARRIERS`].
     Main(usize),
     /// The index among the further fields.
     Extra(usize),
+}
+
+impl Target {
+    /// Whether `value` may be a value of this field; without the further fields, none may be of one of them.
+    pub fn takes(self, value: &[u8], extra: Option<&Extra>) -> bool {
+        match self {
+            Target::Main(index) => CARRIERS.get(index).is_some_and(|(field, _)| field.is_valid(value)),
+            Target::Extra(index) => {
+                extra.and_then(|extra| extra.get(index)).is_some_and(|field| field.is_valid(value))
+            }
+        }
+    }
 }
 
 /// How the parent of an outbound request is found.

@@ -9,6 +9,7 @@ use crate::exchange::{ParentSource, Record};
 use crate::svc::{Fields, Known};
 
 /// What a request brought.
+#[derive(Default)]
 pub(super) struct Came {
     /// Its `traceparent`.
     pub w3c: Option<TraceParent>,
@@ -49,7 +50,7 @@ impl Came {
             record.context_dropped += foreign.invalid.len();
             record.context_disagreed += foreign.conflicts.len();
         }
-        Came { w3c, headers, foreign, served: None, is_lost: false, is_of_span: false }
+        Came { w3c, headers, foreign, ..Came::default() }
     }
 
     /// The trace that it brought, in whatever form. Where the form names no span (X-Ray of a load balancer) the parent is
@@ -70,14 +71,7 @@ impl Came {
             formats::remove(formats::FormatSet::ALL, fields);
         }
         fields.remove(Known::Tracestate);
-        *self = Came {
-            w3c: None,
-            headers: formats::Headers::default(),
-            foreign: Extracted::default(),
-            served: None,
-            is_lost: false,
-            is_of_span: false,
-        };
+        *self = Came::default();
     }
 
     /// The trace that goes on as it came, because nobody is told of a span of ours, and how it was found.

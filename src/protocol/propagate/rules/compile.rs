@@ -94,13 +94,6 @@ impl<'a> Compiler<'a> {
         self.extra?.get(index)
     }
 
-    fn is_valid(&self, target: Target, value: &[u8]) -> bool {
-        match target {
-            Target::Main(index) => CARRIERS.get(index).is_some_and(|(field, _)| field.is_valid(value)),
-            Target::Extra(index) => self.extra(index).is_some_and(|field| field.is_valid(value)),
-        }
-    }
-
     /// What values a field takes, for a message.
     fn values(&self, target: Target) -> String {
         const WORD: &str = "visible ASCII without `,`, `;`, quotes and `\\`";
@@ -127,7 +120,7 @@ impl<'a> Compiler<'a> {
         for (name, value) in &edge.set {
             let path = ["context", "edge", "set", name];
             let Some(target) = self.target(&path, name, true) else { continue };
-            if self.is_valid(target, value.as_bytes()) {
+            if target.takes(value.as_bytes(), self.extra) {
                 set.push((target, value.as_bytes().into()));
             } else {
                 let message = format!("`{name}` cannot have this value");
