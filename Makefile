@@ -9,19 +9,21 @@ CARGO ?= cargo
 # Where cargo puts everything; e2e finds the programs there.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 VENV := $(TARGET)/e2e-venv
+DATADOG_VENV := $(TARGET)/e2e-venv-datadog
 NODE := $(TARGET)/e2e-node
 
 # Every end-to-end test is a file in e2e/tests. Those that need this machine only are named here; what is not named
 # needs a client or a server of somebody else, and belongs to `make e2e`.
 E2E_LOCAL_NAMES := http1_% http2_% tls tcp lifecycle reload cli admin large_bodies discovery \
-	health mirror connection_cap resilience policies admission balancing kit module_order own_answers spans trace trace_formats trace_context trust
+	health mirror connection_cap resilience policies admission balancing kit module_order own_answers spans trace trace_formats trace_context trust pipeline% app_output ctl graph \
+	sink_otlp_answers sink_splunk sink_zipkin
 E2E_ALL := $(sort $(basename $(notdir $(wildcard e2e/tests/*.rs))))
 E2E_LOCAL := $(filter $(E2E_LOCAL_NAMES),$(E2E_ALL))
 E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
 
 # What `make e2e` installs: clients and servers that are not ours.
-E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server valgrind python3 python3-venv
-E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3 node npm
+E2E_PACKAGES := curl nginx-light haproxy wrk nghttp2-client nghttp2-server valgrind python3 python3-venv nats-server prometheus
+E2E_COMMANDS := curl nginx haproxy wrk h2load nghttp nghttpd valgrind python3 node npm nats-server promtool prometheus
 
 # Servers are installed where only root looks.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -73,6 +75,15 @@ e2e: e2e-tools ## the tests that need other people's clients and servers, agains
 	set -x; PATH="$(VENV)/bin:$$PATH" SIDELIGHT_BIN=$(TARGET)/release/sidelight \
 		$(CARGO) $(TEST_RUN) --no-fail-fast -p e2e $(addprefix --test ,$(E2E_TOOLS))
 
+comma := ,
+# A Python environment of its own with what a file names, made anew when the file has changed: environment,home,file,modules
+define environment
+if ! cmp -s $(2) $(1)/requirements.txt || ! $(1)/bin/python3 -c 'import $(3)' 2>/dev/null; then \
+	echo "installing into $(1): what $(2) names"; \
+	python3 -m venv --clear $(1) && $(1)/bin/pip install --quiet --disable-pip-version-check -r $(2) && cp $(2) $(1)/requirements.txt; \
+fi
+endef
+
 e2e-tools:
 	@missing=""; for command in $(E2E_COMMANDS); do command -v $$command >/dev/null || missing="$$missing $$command"; done; \
 	packages="$(E2E_PACKAGES)"; command -v npm >/dev/null || packages="$$packages nodejs npm"; \
@@ -85,11 +96,8 @@ e2e-tools:
 			echo "missing:$${missing:- python3-venv}; as root: apt-get install $$packages" >&2; exit 1; \
 		fi; \
 	fi
-	@if ! cmp -s e2e/clients/requirements.txt $(VENV)/requirements.txt || ! $(VENV)/bin/python3 -c 'import grpc, websockets, flask' 2>/dev/null; then \
-		echo "installing into $(VENV): what e2e/clients/requirements.txt names"; \
-		python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet --disable-pip-version-check -r e2e/clients/requirements.txt \
-			&& cp e2e/clients/requirements.txt $(VENV)/requirements.txt; \
-	fi
+	@$(call environment,$(VENV),e2e/clients/requirements.txt,grpc$(comma) websockets$(comma) flask)
+	@$(call environment,$(DATADOG_VENV),e2e/clients/requirements-datadog.txt,ddapm_test_agent)
 	@if ! cmp -s e2e/apps/package-lock.json $(NODE)/package-lock.json || [ ! -e $(NODE)/node_modules/.package-lock.json ]; then \
 		echo "installing into $(NODE): what e2e/apps/package-lock.json names"; \
 		mkdir -p $(NODE) && cp e2e/apps/package.json e2e/apps/package-lock.json $(NODE)/ \
@@ -97,7 +105,7 @@ e2e-tools:
 	fi
 
 bench: ## parts by criterion, then what a request costs beside haproxy, nginx and Envoy (benches/README.md)
-	$(CARGO) bench --bench codec --bench context --bench route --bench balance --bench layers --bench signature
+	$(CARGO) bench --bench codec --bench context --bench route --bench balance --bench layers --bench signature --bench graph
 	$(CARGO) bench --bench proxy -- $(BENCH)
 
 bench-check: e2e-tools ## instructions of a request (callgrind) against benches/callgrind.baseline; over 5 % more fails

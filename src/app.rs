@@ -4,6 +4,7 @@
 mod admin;
 mod child;
 mod log;
+mod output;
 
 pub use log::init as init_log;
 
@@ -13,6 +14,7 @@ use crate::config::Loaded;
 use crate::control::{Compiled, Control, Start, Surroundings, compile, read_journal};
 use crate::drain;
 use crate::exchange::in_flight::InFlight;
+use crate::pipeline::otlp_receiver::{self, Receiver};
 use crate::pipeline::{self, Pipeline};
 use crate::quota::Limits;
 use crate::resilience::overload::Overload;
@@ -51,6 +53,14 @@ pub struct Run {
     pub set_log_level: crate::control::SetLogLevel,
 }
 
+impl Run {
+    /// What relative paths of the configuration start from.
+    fn base_dir(&self) -> PathBuf {
+        let directory = self.file.as_deref().and_then(std::path::Path::parent);
+        directory.filter(|path| !path.as_os_str().is_empty()).map_or_else(|| ".".into(), PathBuf::from)
+    }
+}
+
 /// Why the process could not start: one line, and the exit status.
 #[derive(Debug)]
 pub struct StartError {
@@ -67,7 +77,7 @@ const DISCOVERY_WAIT: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(250);
 
 /// How long the pipeline may take to write what is left.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the proxy to its end; the exit status.
 ///
@@ -93,8 +103,9 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> StartError {
 async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     let config = &run.loaded.config;
     let worker_count = config.workers.unwrap_or_else(workers_auto).max(1);
-    let (pipeline, sinks) = Pipeline::start(&config.pipeline, service_of(&run.loaded), worker_count)
-        .map_err(|error| failed("the event pipeline", &error))?;
+    let (pipeline, sinks) =
+        Pipeline::start(&config.pipeline, service_of(&run.loaded), worker_count, &run.base_dir())
+            .map_err(|error| failed("the event pipeline", &error))?;
     let (admin_config, telemetry_config) = (config.admin.clone(), config.telemetry.clone());
     let app_address = config.service.app.clone();
     let overload = Arc::new(Overload::new(&config.limits.overload));
@@ -134,6 +145,7 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
         registry: Arc::clone(pipeline.registry()),
         around,
         events: pipeline.emitter(),
+        sinks: pipeline.sinks().clone(),
         signal: signal.clone(),
         set_log_level: run.set_log_level,
     });
@@ -150,8 +162,13 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
         let control = control.clone();
         async move { control.watch_memory().await }
     });
+    let receiver = match &config.pipeline.receiver.otlp {
+        Some(otlp) => Some(receive_otlp(otlp, &pipeline)?),
+        None => None,
+    };
     let mut signals = Signals::new().map_err(|error| failed("signal handlers", &error))?;
-    let child = match Child::start(&run.app) {
+    let output = output_of(config, !run.app.is_empty(), &pipeline, in_flight);
+    let child = match Child::start(&run.app, output.as_ref()) {
         Ok(child) => child,
         Err(error) => {
             let name = run.app.first().map_or("", String::as_str);
@@ -167,8 +184,47 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     announce_ready(&readiness, started, child.is_some());
     let life = Life { control, workers, signal, readiness, draining };
     let exit = life.live(&mut signals, child, &pipeline).await;
+    if let Some(receiver) = receiver {
+        receiver.stop();
+    }
     pipeline.stop(FLUSH_TIMEOUT);
     Ok(exit)
+}
+
+/// The application's own telemetry, into the pipeline.
+fn receive_otlp(config: &otlp_receiver::Config, pipeline: &Pipeline) -> Result<Receiver, StartError> {
+    let emitter = pipeline.emitter();
+    let take: otlp_receiver::Take = Arc::new(move |mut event| emitter.offer(&mut event));
+    let receiver = Receiver::start(config, take).map_err(|message| StartError { message, exit: 1 })?;
+    let addresses = [("otlp", receiver.http_address()), ("otlp-grpc", receiver.grpc_address())];
+    for (listener, address) in addresses {
+        if let Some(address) = address {
+            tracing::info!(listener, %address, "listening");
+        }
+    }
+    Ok(receiver)
+}
+
+/// Where the output of the application beside goes; `None` when there is none.
+fn output_of(
+    config: &crate::config::Config,
+    has_app: bool,
+    pipeline: &Pipeline,
+    in_flight: Arc<InFlight>,
+) -> Option<output::Setup> {
+    if !has_app {
+        return None;
+    }
+    let stats = Arc::default();
+    pipeline.registry().watch_app_output(&stats);
+    let emitter = pipeline.emitter();
+    Some(output::Setup {
+        config: config.app_output.clone(),
+        has_stdout_sink: config.pipeline.sinks.stdout.is_some(),
+        exchanges: Some(pipeline.follow(in_flight)),
+        accept: Arc::new(move |mut event| emitter.offer(&mut event)),
+        stats,
+    })
 }
 
 /// A port in use is not the configuration's fault; everything else that `compile` refuses is.

@@ -48,7 +48,8 @@
 //! 6. **End.** When the last byte is out, or the client left, or a deadline passed, or something panicked, the guard is
 //!    dropped: the record gets its duration and [`Outcome`](exchange::Outcome) and goes to the worker's
 //!    [`Sink`](exchange::Sink). There the metrics are counted, and the record is put into a bounded ring.
-//! 7. **Derive.** The pipeline's thread encodes the event and writes it to every sink. Nothing waits for it.
+//! 7. **Derive.** The pipeline's thread encodes the event once, into the [spool](pipeline::spool); every sink reads it from
+//!    there, on a thread of its own. Nothing waits for it.
 //!
 //! Connections that carry bytes (`outbound.tcp`, `app_protocol: tcp`, TLS that is not ours to end) take steps 1, 2, 6
 //! and 7, and pick an endpoint on the way.
@@ -87,7 +88,7 @@
 //! Absent on purpose: a `HeaderMap` or `Extensions` between layers (heads are flat, known fields are found by index); a
 //! second error type; a lock, a clone of the head or a timer for each request; a box between layers (there is one, for
 //! an attempt); a body that is held as a whole; a repair of what is ambiguous; a connection pool that workers share;
-//! Cargo features; telemetry calls in layers.
+//! telemetry calls in layers; Cargo features but for sinks that bring much with them.
 //!
 //! # Glossary
 //!
@@ -99,6 +100,7 @@
 //! - **context**: trace, request id, user, account, license, request type and flags of a request.
 //! - **cause**: the stable name of what went wrong; **response flags** are Envoy's short names for it.
 //! - **drain**: to take nothing new and finish what is under way, within one deadline.
+//! - **spool**: the log in which events wait for their sinks; **cursor**: one sink's place in it.
 //! - **sink**: where events are written to; **revision**: the name of a configuration, made of its content.
 
 // Sizes, durations and counts as configurations write them.

@@ -16,7 +16,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub mod one_or_many;
 mod schema;
+pub mod some;
 pub use schema::any_of;
+pub use some::Some;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -17,6 +17,7 @@ mod memory;
 mod options;
 mod peer;
 mod process;
+mod receiver;
 mod report;
 mod timed;
 mod upstream;
@@ -36,6 +37,11 @@ use work::{BASELINE_GROWTH_MAX, Plane, Work};
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(receiver::FLAG) {
+        let _ = receiver::serve(arguments).inspect_err(|error| eprintln!("bench: {error}"));
+        return ExitCode::FAILURE; // it ends by being killed
+    }
     match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,10 +66,15 @@ fn run(options: &Options) -> Result<()> {
     let upstream =
         upstream::Upstream::start(&directory, &options.load_cores, &certificates, options.http2_upstream)?;
     let endpoints = balance::Endpoints::start(&options.load_cores)?;
+    let receiver = options.works.contains(&Work::Otlp).then(|| {
+        receiver::Receiver::start(&directory, &options.load_cores, options.otlp_receiver.as_deref())
+    });
+    let receiver = receiver.transpose()?;
     let bench = Bench {
         directory: &directory,
         endpoints: &endpoints,
         upstream: &upstream,
+        receiver: receiver.as_ref(),
         certificates: &certificates,
         programs: &programs,
         proxy_cores: &options.proxy_cores,
@@ -159,6 +170,7 @@ impl Outcome {
                     Ok(sample) => samples.push(round, *peer, sample),
                     Err(error) => {
                         failed.push(*peer);
+                        samples.note_failure(*peer);
                         self.fail(work, *peer, &error);
                     }
                 }
@@ -167,6 +179,9 @@ impl Outcome {
         }
         if work.plane() == Plane::Http2 {
             println!("{} answers the next row", options.http2_upstream.name());
+        }
+        if let (Work::Otlp, Some(receiver)) = (work, bench.receiver) {
+            println!("{} receives in the next row", receiver.name);
         }
         println!("{}", samples.table(work));
         self.rows.insert(work.name().into(), samples.to_json());

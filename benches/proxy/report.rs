@@ -20,12 +20,15 @@ pub struct Bar {
     pub limit: f64,
     /// What was measured; none if the row or haproxy's part of it was not.
     pub measured: Option<f64>,
+    /// Whether a run of sidelight failed: what the others measured is then no figure.
+    pub is_invalid: bool,
 }
 
 impl Bar {
-    /// PASS, MISS, or that there is nothing to say.
+    /// PASS, MISS, INVALID, or that there is nothing to say.
     pub fn verdict(&self) -> &'static str {
         match self.measured {
+            _ if self.is_invalid => "INVALID",
             Some(measured) if measured <= self.limit => "PASS",
             Some(_) => "MISS",
             None => "not measured",
@@ -54,12 +57,19 @@ pub fn bars(bars: &[Bar]) -> String {
 #[derive(Default)]
 pub struct Samples {
     all: Vec<(usize, Peer, Sample)>,
+    /// Whether a run of sidelight failed.
+    is_invalid: bool,
 }
 
 impl Samples {
     /// Adds one.
     pub fn push(&mut self, round: usize, peer: Peer, sample: Sample) {
         self.all.push((round, peer, sample));
+    }
+
+    /// Notes that a run of `peer` failed.
+    pub fn note_failure(&mut self, peer: Peer) {
+        self.is_invalid |= peer == Peer::Sidelight;
     }
 
     /// The samples of one peer.
@@ -84,7 +94,7 @@ impl Samples {
         let limit = work.bar_ratio()?;
         let ratios = self.ratios(Peer::Sidelight);
         let measured = (!ratios.is_empty()).then(|| median(&ratios));
-        Some(Bar { work, what: "CPU a request, x haproxy", limit, measured })
+        Some(Bar { work, what: "CPU a request, x haproxy", limit, measured, is_invalid: self.is_invalid })
     }
 
     /// The row's table: medians over the rounds.
@@ -157,7 +167,7 @@ pub fn memory_table(rows: &[(Peer, Footprint)]) -> String {
 /// sidelight's bars for the memory row.
 pub fn memory_bars(rows: &[(Peer, Footprint)]) -> [Bar; 2] {
     let own = rows.iter().find(|(peer, _)| *peer == Peer::Sidelight).map(|(_, row)| row);
-    let bar = |what, limit, measured| Bar { work: Work::Memory, what, limit, measured };
+    let bar = |what, limit, measured| Bar { work: Work::Memory, what, limit, measured, is_invalid: false };
     [
         bar("resident MiB at start", BAR_START_MIB, own.map(|row| row.start_mib)),
         bar("KiB for each idle connection", BAR_IDLE_KIB, own.map(|row| row.idle_kib)),
@@ -181,7 +191,7 @@ pub fn callgrind_table(rows: &[(Peer, u64)], baseline: Option<u64>) -> String {
 pub fn callgrind_bar(rows: &[(Peer, u64)]) -> Bar {
     let own = rows.iter().find(|(peer, _)| *peer == Peer::Sidelight).map(|(_, figure)| *figure as f64);
     let (what, limit) = ("user instructions a request", BAR_INSTRUCTIONS as f64);
-    Bar { work: Work::Callgrind, what, limit, measured: own }
+    Bar { work: Work::Callgrind, what, limit, measured: own, is_invalid: false }
 }
 
 /// The balance row's table: medians over the rounds.
@@ -234,7 +244,13 @@ fn balance_ratios(rows: &[(usize, Peer, Quality)], peer: Peer) -> Vec<f64> {
 pub fn balance_bar(rows: &[(usize, Peer, Quality)]) -> Bar {
     let ratios = balance_ratios(rows, Peer::Sidelight);
     let measured = (!ratios.is_empty()).then(|| median(&ratios));
-    Bar { work: Work::Balance, what: "p99, x haproxy's leastconn", limit: BAR_BALANCE, measured }
+    Bar {
+        work: Work::Balance,
+        what: "p99, x haproxy's leastconn",
+        limit: BAR_BALANCE,
+        measured,
+        is_invalid: false,
+    }
 }
 
 /// `median (least–most)`.

@@ -19,6 +19,8 @@ pub enum Work {
     Callgrind,
     /// Latency with one slow endpoint of five.
     Balance,
+    /// As `H1`; sidelight sends every exchange to an OTLP receiver besides.
+    Otlp,
 }
 
 /// Which listener and which upstream of the proxy a row needs.
@@ -32,12 +34,15 @@ pub enum Plane {
     Tls,
     /// HTTP/1.1 in and out, five upstream endpoints of which one is slow, balanced by load.
     Balance,
+    /// As `Http1`; sidelight has an OTLP sink besides.
+    Otlp,
 }
 
 impl Work {
     /// Every row, in the table's order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::H1,
+        Self::Otlp,
         Self::H2,
         Self::Download,
         Self::Tls,
@@ -51,6 +56,7 @@ impl Work {
     pub fn name(self) -> &'static str {
         match self {
             Self::H1 => "h1",
+            Self::Otlp => "otlp",
             Self::H2 => "h2",
             Self::Download => "download",
             Self::Tls => "tls",
@@ -65,6 +71,9 @@ impl Work {
     pub fn title(self) -> &'static str {
         match self {
             Self::H1 => "HTTP/1.1 GET 1 KiB, 7 request headers, 32 connections",
+            Self::Otlp => {
+                "as h1; sidelight: a span of each request by OTLP/gRPC, and the JSON file; haproxy: no log"
+            }
             Self::H2 => "HTTP/2 to HTTP/2, GET 1 KiB, 10 connections x 10 streams",
             Self::Download => "HTTP/1.1 GET 1 MiB, 8 connections",
             Self::Tls => "TLS 1.3 in, mutual TLS 1.3 out, HTTP/1.1 GET 1 KiB, 32 connections",
@@ -83,6 +92,7 @@ impl Work {
             Self::H2 => Plane::Http2,
             Self::Tls => Plane::Tls,
             Self::Balance => Plane::Balance,
+            Self::Otlp => Plane::Otlp,
             Self::H1 | Self::Download | Self::Upload | Self::Memory | Self::Callgrind => Plane::Http1,
         }
     }
@@ -91,6 +101,7 @@ impl Work {
     pub fn bar_ratio(self) -> Option<f64> {
         match self {
             Self::H1 => Some(1.10),
+            Self::Otlp => Some(1.4),
             Self::H2 => Some(1.5),
             Self::Download => Some(1.0),
             Self::Tls => Some(1.2),

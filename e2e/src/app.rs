@@ -68,6 +68,8 @@ impl App {
             let mut node = Command::new("node");
             node.env("NODE_PATH", node_modules());
             node
+        } else if script.starts_with("datadog") {
+            Command::new(python::interpreter_for_datadog())
         } else {
             Command::new(python::interpreter())
         };

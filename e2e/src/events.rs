@@ -13,7 +13,8 @@ pub struct Events {
 }
 
 impl Events {
-    pub(crate) fn at(path: &Path) -> Self {
+    /// Of the file at `path`.
+    pub fn at(path: &Path) -> Self {
         Events { path: path.to_owned() }
     }
 
@@ -34,6 +35,19 @@ impl Events {
     }
 
     /// Every event of these schemas so far. A line that is still being written is left for the next look.
+    /// All events so far, of whatever schema.
+    ///
+    /// # Panics
+    /// When a whole line is not JSON.
+    pub fn everything(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+            .collect()
+    }
+
     /// The events of one schema so far.
     pub fn all(&self, schema: &str) -> Vec<Value> {
         self.of_schemas(&[schema])

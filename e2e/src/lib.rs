@@ -7,7 +7,8 @@
 //!   proxy in either direction is a failure of the test and not something the other side repaired.
 //! * [`Case`] is one row of a table of raw requests; [`Bench`] runs the rows, each followed by a clean request.
 //! * [`frames`] writes HTTP/2 frames, [`frames::Peer`] is either side of such a connection, [`FrameCase`] and
-//!   [`FrameBench`] are the table and its runner for them, [`Http2Server`] and [`RawServer`] are upstreams by script.
+//!   [`FrameBench`] are the table and its runner for them, [`Http2Server`] and [`RawServer`] are upstreams by script,
+//!   [`Intake`] is what telemetry is posted to.
 //! * [`tls`] puts TLS around any of these; [`python`] and [`tool`] run the clients that people use,
 //!   [`App`] the applications beside sidecars.
 //!
@@ -23,6 +24,7 @@ mod frame_bench;
 pub mod frames;
 pub mod hpack;
 mod http2_server;
+mod intake;
 mod launch;
 mod message;
 mod peer;
@@ -46,6 +48,7 @@ pub use client::RawClient;
 pub use events::Events;
 pub use frame_bench::{FrameBench, FrameCase, Outcome, get_changed, get_with, post_with};
 pub use http2_server::{Http2Server, answer, before_http2, to_other};
+pub use intake::{Intake, Post, Reply};
 pub use launch::Launch;
 pub use message::{Fields, Framing, Request, Response};
 pub use raw_server::RawServer;

@@ -16,24 +16,61 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
+/// A virtual environment inside `target`.
+struct Environment {
+    /// Its folder.
+    home: &'static str,
+    /// The file in `clients` that names what is in it.
+    requirements: &'static str,
+    /// Whether this works says whether it is whole.
+    imports: &'static str,
+    interpreter: OnceLock<PathBuf>,
+}
+
+static MAIN: Environment = Environment {
+    home: "e2e-venv",
+    requirements: "requirements.txt",
+    imports: "import grpc, websockets, flask",
+    interpreter: OnceLock::new(),
+};
+
+static DATADOG: Environment = Environment {
+    home: "e2e-venv-datadog",
+    requirements: "requirements-datadog.txt",
+    imports: "import ddapm_test_agent",
+    interpreter: OnceLock::new(),
+};
+
 /// The interpreter of the virtual environment `target/e2e-venv`, which is made if it is not there.
 ///
 /// # Panics
 /// When it cannot be made; says how to make it by hand.
 pub fn interpreter() -> &'static Path {
-    static INTERPRETER: OnceLock<PathBuf> = OnceLock::new();
-    INTERPRETER.get_or_init(|| {
+    MAIN.interpreter()
+}
+
+/// The same for what Datadog's test agent needs.
+pub(crate) fn interpreter_for_datadog() -> &'static Path {
+    DATADOG.interpreter()
+}
+
+impl Environment {
+    fn interpreter(&'static self) -> &'static Path {
+        self.interpreter.get_or_init(|| self.make())
+    }
+
+    fn make(&self) -> PathBuf {
         let target = tool::target();
-        let home = target.join("e2e-venv");
+        let home = target.join(self.home);
         let python = home.join("bin/python");
-        let lock = File::create(target.join("e2e-venv.lock")).expect("a file in target");
+        let lock = File::create(target.join(format!("{}.lock", self.home))).expect("a file in target");
         // SAFETY: the descriptor is open as long as `lock` lives; the lock ends with it.
         unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) };
-        let requirements = scripts().join("requirements.txt");
+        let requirements = scripts().join(self.requirements);
         // What was installed, written when all of it was.
         let installed = home.join("requirements.txt");
         let is_there = || {
-            let check = Command::new(&python).args(["-c", "import grpc, websockets, flask"]).output();
+            let check = Command::new(&python).args(["-c", self.imports]).output();
             let is_current = matches!((fs::read(&requirements), fs::read(&installed)), (Ok(want), Ok(have)) if want == have);
             is_current && check.is_ok_and(|done| done.status.success())
         };
@@ -55,7 +92,7 @@ pub fn interpreter() -> &'static Path {
             );
         }
         python
-    })
+    }
 }
 
 /// A server among the scripts; killed when dropped. It says its port in its first line.

@@ -40,22 +40,29 @@ impl Sidelight {
             tempfile::Builder::new().prefix("sidelight-e2e-").tempdir().expect("temporary directory");
         let yaml = setup.yaml(&directory.path().join("events.ndjson"));
         std::fs::write(directory.path().join("sidelight.yaml"), yaml).expect("configuration file");
-        let mut child = Command::new(binary())
-            .arg("run")
-            .arg("--config")
-            .arg(directory.path().join("sidelight.yaml"))
-            .args(arguments)
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start of the binary");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        collect(child.stderr.take().expect("stderr is piped"), log.clone());
+        let (child, log) = spawn(directory.path(), arguments);
         let mut running = Sidelight { child, log, addresses: HashMap::new(), directory };
         running.wait_for_ready();
         running
+    }
+
+    /// Kills it (SIGKILL) and waits for its end. Its directory stays.
+    ///
+    /// # Panics
+    /// When the process cannot be waited for.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().expect("wait for the child");
+    }
+
+    /// Starts it anew after its end, with the same configuration and directory; the log and the addresses are new.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_again(&mut self) {
+        (self.child, self.log) = spawn(self.directory.path(), &[]);
+        self.addresses.clear();
+        self.wait_for_ready();
     }
 
     fn wait_for_ready(&mut self) {
@@ -106,6 +113,23 @@ impl Sidelight {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = RawClient::connect(self.address("admin")).ask(request);
         answer.unwrap_or_else(|fault| panic!("admin {path}: {fault}"))
+    }
+
+    /// The value of a series on `/metrics`, as it stands there: `name{label="value"}`.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.admin("/metrics").text();
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        line.split(' ').next()?.parse().ok()
+    }
+
+    /// The books of a sink: produced, delivered, dropped for whatever reason, queued.
+    pub fn books(&self, sink: &str) -> Option<[u64; 4]> {
+        let overview: Value = serde_json::from_str(&self.admin("/").text()).ok()?;
+        let sinks = overview["events"].as_array()?;
+        let row = sinks.iter().find(|row| row["sink"] == sink)?;
+        let [produced, delivered, dropped, queued] =
+            ["produced", "delivered", "dropped", "queued"].map(|name| row[name].as_u64());
+        Some([produced?, delivered?, dropped?, queued?])
     }
 
     /// Its events.
@@ -198,6 +222,23 @@ impl Drop for Sidelight {
             tail.iter().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+fn spawn(directory: &Path, arguments: &[&str]) -> (Child, Arc<Mutex<Vec<Value>>>) {
+    let mut child = Command::new(binary())
+        .arg("run")
+        .arg("--config")
+        .arg(directory.join("sidelight.yaml"))
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start of the binary");
+    let log = Arc::new(Mutex::new(Vec::new()));
+    collect(child.stderr.take().expect("stderr is piped"), log.clone());
+    (child, log)
 }
 
 /// A field of a log line, which the JSON format keeps under `fields` or at the top.

@@ -22,7 +22,12 @@ pub(super) struct Answer {
     content: Vec<u8>,
     /// A further field: name and value.
     field: Option<(&'static str, String)>,
+    /// What must have come to an end before the answer is sent: that the record of a change is durable.
+    after: Option<After>,
 }
+
+/// See [`Answer::after`].
+type After = std::pin::Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
 /// Path, method, whether telemetry has it, and what it is.
 pub(super) const PATHS: [(&str, &str, bool, &str); 12] = [
@@ -37,7 +42,7 @@ pub(super) const PATHS: [(&str, &str, bool, &str); 12] = [
         "/graph",
         "GET",
         false,
-        "whom the service talks to, and which calls lost their context; ?format=json, dot, mermaid",
+        "whom the service talks to, and which calls lost their context; ?format=json, dot, mermaid, vizceral …",
     ),
     ("/routes", "GET", false, "routes, in the order in which they are tried"),
     ("/explain", "POST", false, "which route, cluster and endpoint a request would take"),
@@ -137,20 +142,11 @@ fn config(request: &Request, state: &State) -> Answer {
 
 fn graph(request: &Request, state: &State) -> Answer {
     let asked = request.parameter("format").unwrap_or("json");
-    let Some(format) = graph::Format::named(asked) else {
-        let formats = graph::Format::ALL.map(graph::Format::name);
-        return Answer::json(400, &json!({ "error": "no such format", "formats": formats }));
-    };
-    let (service, edges) = (&state.service, state.metrics.edges());
-    let text = match format {
-        graph::Format::Json => {
-            let since = state.metrics.started_at();
-            return Answer::json(200, &graph::document(service, since, SystemTime::now(), &edges));
-        }
-        graph::Format::Dot => graph::dot(service, &edges),
-        graph::Format::Mermaid => graph::mermaid(service, &edges),
-    };
-    Answer::new(200, "text/plain; charset=utf-8", text.into_bytes())
+    match graph::answer(asked, &state.metrics) {
+        Some(graph::Answer::Document(document)) => Answer::json(200, &document),
+        Some(graph::Answer::Text(content_type, text)) => Answer::new(200, content_type, text.into_bytes()),
+        None => Answer::json(400, &json!({ "error": "no such format", "formats": graph::names() })),
+    }
 }
 
 fn explain(request: &Request, state: &State) -> Answer {
@@ -200,11 +196,13 @@ fn change(
         }
     }
     tracing::info!(action, result = %event["sidelight.audit.result"], "admin change");
-    state.events.emit(AUDIT, event);
-    match result {
+    let durable = state.events.emit_audit(AUDIT, event);
+    let mut answer = match result {
         Ok(outcome) => Answer::json(200, &outcome),
         Err(answer) => *answer,
-    }
+    };
+    answer.after = Some(Box::pin(durable));
+    answer
 }
 
 fn unauthorized() -> Answer {
@@ -239,8 +237,13 @@ fn permit(request: &Request, state: &State) -> Result<(), ()> {
 }
 
 impl Answer {
+    /// What to wait for before the answer is sent.
+    pub(super) fn take_after(&mut self) -> Option<After> {
+        self.after.take()
+    }
+
     fn new(status: u16, content_type: &'static str, content: Vec<u8>) -> Answer {
-        Answer { status, content_type, content, field: None }
+        Answer { status, content_type, content, field: None, after: None }
     }
 
     fn json(status: u16, value: &Value) -> Answer {

@@ -244,7 +244,7 @@ fn events(out: &mut String, state: &State) -> fmt::Result {
          <th class=\"n\">delivered</th><th class=\"n\">dropped</th><th class=\"n\">queued</th></tr>\n",
     );
     for account in state.metrics.accounts().read() {
-        let dropped = account.dropped_full + account.dropped_failed;
+        let dropped = account.dropped_all();
         writeln!(
             out,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n{}\">{dropped}</td>\

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
+/// How long the answer to a change waits until the record of it is durable.
+const DURABLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a caller may take to send a request, and again to take the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of one listener at a time.
@@ -176,12 +178,16 @@ impl Stream {
 }
 
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, role: Role, is_unix: bool, state: &State) {
-    let (answer, is_head) = match tokio::time::timeout(TIMEOUT, read(&mut stream)).await {
+    let (mut answer, is_head) = match tokio::time::timeout(TIMEOUT, read(&mut stream)).await {
         Err(_) => (Answer::refusal((408, "the request did not arrive in time")), false),
         Ok(Err(refusal)) => (Answer::refusal(refusal), false),
         Ok(Ok(None)) => return,
         Ok(Ok(Some(request))) => (answer(&request, role, is_unix, state), request.method == "HEAD"),
     };
+    if let Some(durable) = answer.take_after() {
+        // A disk that hangs must not keep the caller for ever: the change is made in any case.
+        let _ = tokio::time::timeout(DURABLE_TIMEOUT, durable).await;
+    }
     let sent = async {
         stream.write_all(&answer.to_bytes(is_head)).await?;
         stream.shutdown().await?;

@@ -81,11 +81,16 @@ async fn start(role: Role, token: Option<&str>) -> Proxy {
         std::fs::write(&file, token).unwrap();
         file
     });
-    let file = crate::pipeline::config::File { path: events.path().join("events.ndjson") };
-    let sinks = crate::pipeline::config::Sinks { stdout: None, file: Some(file) };
+    let sinks = serde_json::json!({ "file": { "path": events.path().join("events.ndjson") } });
+    let sinks = serde_json::from_value(sinks).unwrap();
     let service = Service { name: "checkout".into(), ..Service::default() };
-    let (pipeline, mut workers) =
-        Pipeline::start(&Config { sinks, ..Config::default() }, service.clone(), 1).unwrap();
+    let (pipeline, mut workers) = Pipeline::start(
+        &Config { sinks, ..Config::default() },
+        service.clone(),
+        1,
+        std::path::Path::new("."),
+    )
+    .unwrap();
     let fake = Arc::new(Fake::default());
     let state = Arc::new(State {
         service,

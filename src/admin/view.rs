@@ -44,8 +44,10 @@ pub(super) fn overview(state: &State) -> Value {
             "sink": account.sink,
             "produced": account.produced,
             "delivered": account.delivered,
-            "dropped": account.dropped_full + account.dropped_failed,
+            "dropped": account.dropped_all(),
             "queued": account.queued,
+            "up": account.is_up,
+            "last_error": account.last_error.as_ref().map(|(at, reason)| json!({ "at": rfc3339(*at), "reason": reason })),
         })).collect::<Vec<_>>(),
         "paths": paths,
     })

@@ -1,5 +1,6 @@
-//! The application that is started beside: signals go to it, its end is ours.
+//! The application that is started beside: signals go to it, its end is ours, and what it prints is read to its end.
 
+use super::output::{self, Output};
 use crate::admin::Pending;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -10,14 +11,19 @@ use tokio::process::Command;
 /// How often the application is asked whether it listens.
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 
+/// How long what the application printed last may take on its way into the pipeline. The readers give up before.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// The running application.
 pub(super) struct Child {
     process: tokio::process::Child,
+    /// What reads its output, where that is collected.
+    output: Option<Output>,
 }
 
 impl Child {
-    /// Starts the application; `None` when there is none to start.
-    pub(super) fn start(command: &[String]) -> io::Result<Option<Child>> {
+    /// Starts the application; `None` when there is none to start. Without `output` it prints where we do.
+    pub(super) fn start(command: &[String], output: Option<&output::Setup>) -> io::Result<Option<Child>> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
         // A process group of its own: a Ctrl-C of the terminal reaches it through us, once, after draining.
         let mut command = Command::new(program);
@@ -29,18 +35,30 @@ impl Child {
                 Ok(())
             });
         }
+        let pipes = match output.filter(|output| output.config.collect) {
+            Some(output) => {
+                let (pipes, stdout, stderr) = output::pipes(output)?;
+                command.stdout(stdout).stderr(stderr);
+                Some(pipes)
+            }
+            None => None,
+        };
         let process = command.spawn()?;
+        // It holds the writing ends of the pipes, which would never end.
+        drop(command);
         tracing::info!(pid = process.id(), program, "the application was started");
-        Ok(Some(Child { process }))
+        let output = pipes.map(output::Pipes::read).transpose()?;
+        Ok(Some(Child { process, output }))
     }
 
     /// Completes with the exit status when the application ends; never when there is none.
     pub(super) async fn ended(child: &mut Option<Child>) -> u8 {
         match child {
-            Some(child) => match child.process.wait().await {
-                Ok(status) => exit_of(status),
-                Err(_) => 1,
-            },
+            Some(child) => {
+                let status = child.process.wait().await;
+                child.finish_output().await;
+                status.map_or(1, exit_of)
+            }
             None => std::future::pending().await,
         }
     }
@@ -48,6 +66,7 @@ impl Child {
     /// Passes `signal` on and waits; kills at the deadline.
     pub(super) async fn stop(&mut self, signal: i32, deadline: Instant) -> Option<u8> {
         if let Ok(Some(status)) = self.process.try_wait() {
+            self.finish_output().await;
             return Some(exit_of(status));
         }
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
@@ -55,14 +74,25 @@ impl Child {
             unsafe { libc::kill(-pid, signal) };
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(left, self.process.wait()).await {
-            Ok(Ok(status)) => Some(exit_of(status)),
-            Ok(Err(_)) => Some(1),
+        let exit = match tokio::time::timeout(left, self.process.wait()).await {
+            Ok(Ok(status)) => exit_of(status),
+            Ok(Err(_)) => 1,
             Err(_) => {
                 tracing::warn!("the application did not end in time and was killed");
                 self.kill();
-                Some(exit_of(ExitStatus::from_raw(libc::SIGKILL)))
+                exit_of(ExitStatus::from_raw(libc::SIGKILL))
             }
+        };
+        self.finish_output().await;
+        Some(exit)
+    }
+
+    /// The application has ended: waits until all that it printed is handed over.
+    async fn finish_output(&mut self) {
+        if let Some(output) = &mut self.output
+            && !output.finish(OUTPUT_TIMEOUT).await
+        {
+            tracing::warn!("what the application printed last is lost: the pipeline did not take it in time");
         }
     }
 

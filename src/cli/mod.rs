@@ -1,8 +1,10 @@
 //! The command line. Exit status: 0 ok, 1 failed, 2 usage, 64 configuration refused.
 
 mod check;
+mod ctl;
 mod demo;
 mod explain;
+mod graph;
 mod run;
 mod trace;
 
@@ -25,6 +27,7 @@ Examples:
   sidelight check sidelight.yaml
   sidelight explain --config sidelight.yaml GET http://payments/charge -H 'x-license: gold'
   sidelight trace show 4bf92f35 --from storefront.ndjson checkout.ndjson
+  sidelight graph --from http://127.0.0.1:15000 --format mermaid
 
 Exit status: 0 ok, 1 failed, 2 usage, 64 configuration refused.
 The log goes to stderr as JSON lines; SIDELIGHT_LOG=debug shows more.";
@@ -44,6 +47,12 @@ enum Command {
     /// Print traces out of the event files of several sidecars
     #[command(after_help = trace::EXAMPLES)]
     Trace(trace::Trace),
+    /// Look at a running sidecar and tell it what to do, through its admin API
+    #[command(after_help = ctl::EXAMPLES)]
+    Ctl(ctl::Ctl),
+    /// Draw who calls whom, out of the events or admin ports of several sidecars
+    #[command(after_help = graph::EXAMPLES)]
+    Graph(graph::GraphCommand),
     /// Run a small mesh on loopback, and tell what was observed
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Demo),
@@ -107,12 +116,26 @@ fn is_terminal() -> bool {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version, and wrong usage; of a check that is UNKNOWN, for 2 would be CRITICAL to who asked.
+        Err(problem) => {
+            let _ = problem.print();
+            let words: Vec<String> = std::env::args().skip(1).collect();
+            let is_check =
+                words.first().is_some_and(|word| word == "ctl") && words.iter().any(|word| word == "check");
+            let exit = if problem.exit_code() != 0 && is_check { 3 } else { problem.exit_code() };
+            return ExitCode::from(u8::try_from(exit).unwrap_or(2));
+        }
+    };
+    match cli.command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Schema => print(&format!("{:#}", crate::config::schema())),
         Command::Explain(explain) => explain.execute(),
         Command::Trace(trace) => trace.execute(),
+        Command::Ctl(ctl) => ctl.execute(),
+        Command::Graph(graph) => graph.execute(),
         Command::Demo(demo) => demo.execute(),
     }
 }

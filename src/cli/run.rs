@@ -10,7 +10,8 @@ Examples:
   sidelight run --config sidelight.yaml -- ./my-service --port 8080
   sidelight run --app 127.0.0.1:8080 --cluster payments=10.0.0.7:8080 --print-config
 
-Traffic to the application goes to :15006, traffic from it to 127.0.0.1:15001 with the cluster's name as Host.
+Traffic to the application goes to port 15006, traffic from it to 127.0.0.1:15001 with the cluster's name as Host.
+With an app, each line that it prints becomes an event too (`app_output`), and its exit status is the sidecar's.
 SIGHUP reads the configuration again, SIGTERM drains, a second SIGTERM stops at once.";
 
 /// The arguments of `run`.

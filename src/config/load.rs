@@ -132,8 +132,10 @@ fn resolve_paths(config: &mut Config, base: &Path) {
             tls.key.iter_mut().for_each(resolve);
         }
     }
-    if let Some(file) = &mut config.pipeline.sinks.file {
+    for file in &mut config.pipeline.sinks.file {
         resolve(&mut file.path);
     }
+    config.pipeline.spool.directory.iter_mut().for_each(resolve);
+    config.service.depends_on.file_mut().into_iter().for_each(resolve);
     config.admin.token_file.iter_mut().for_each(resolve);
 }

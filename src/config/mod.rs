@@ -63,6 +63,8 @@ pub struct Config {
     pub limits: limits::Config,
     /// Where events go.
     pub pipeline: pipeline::config::Config,
+    /// What the application beside prints.
+    pub app_output: pipeline::app_log::Config,
     /// The admin API.
     pub admin: admin::config::Admin,
     /// Metrics and probes.

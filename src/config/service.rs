@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::config::Protocol;
+use crate::pipeline::graph::DependsOn;
 use crate::units::HostPort;
 
 /// `service`: OpenTelemetry's resource attributes, and where the app listens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Service {
     /// `service.name` of every event.
@@ -29,8 +30,8 @@ pub struct Service {
     pub app_protocol: Protocol,
     /// Free labels, shown in events.
     pub labels: BTreeMap<String, String>,
-    /// Services that this one is known to need; shown in the dependency map before any traffic.
-    pub depends_on: Vec<String>,
+    /// Services that this one needs; shown in the dependency graph before any traffic, and held against it.
+    pub depends_on: DependsOn,
 }
 
 impl Default for Service {
@@ -44,7 +45,7 @@ impl Default for Service {
             app: None,
             app_protocol: Protocol::default(),
             labels: BTreeMap::new(),
-            depends_on: Vec::new(),
+            depends_on: DependsOn::default(),
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::cluster::clock_ns;
 use crate::config::{self, Loaded};
 use crate::drain;
 use crate::identity::Stamp;
-use crate::pipeline::Emitter;
 use crate::pipeline::metrics::Registry;
+use crate::pipeline::{self, Emitter};
 use crate::resilience::overload::{Meter, Transition};
 use crate::stack::Handle;
 use serde_json::{Value, json};
@@ -33,6 +33,7 @@ struct Inner {
     registry: Arc<Registry>,
     around: Surroundings,
     events: Emitter,
+    sinks: pipeline::Set,
     signal: drain::Signal,
     drain_asked: Notify,
     set_log_level: SetLogLevel,
@@ -60,6 +61,8 @@ pub struct Start {
     pub around: Surroundings,
     /// Where changes are put on record.
     pub events: Emitter,
+    /// The sinks of events that run.
+    pub sinks: pipeline::Set,
     /// The drain signal.
     pub signal: drain::Signal,
     /// Sets the log level.
@@ -75,6 +78,7 @@ impl Control {
         start.registry.watch_overload(&start.around.overload);
         start.registry.watch_admissions(snapshot.admissions.clone());
         start.registry.config_applied(&start.current.loaded.revision, start.current.cluster_list());
+        declare(&start.registry, &start.current.loaded.config);
         Control(Arc::new(Inner {
             state: Mutex::new(State {
                 current: start.current,
@@ -87,6 +91,7 @@ impl Control {
             registry: start.registry,
             around: start.around,
             events: start.events,
+            sinks: start.sinks,
             signal: start.signal,
             drain_asked: Notify::new(),
             set_log_level: start.set_log_level,
@@ -122,8 +127,12 @@ impl Control {
             return Ok(());
         }
         unchangeable(&state.current.loaded.config, &loaded.config)?;
+        let sinks = self.0.sinks.prepare(&loaded.config.pipeline.sinks).map_err(Refused)?;
         let Compiled { current, applied } =
             compile(loaded, Some(&state.current), &self.0.registry, &self.0.around)?;
+        if let Err(error) = self.0.sinks.apply(sinks) {
+            tracing::error!(%error, "a sink could not be started");
+        }
         for worker in &state.workers {
             worker.apply(&applied);
         }
@@ -134,6 +143,7 @@ impl Control {
         state.snapshot = Snapshot::of(&current, &self.0.around);
         self.0.registry.watch_admissions(state.snapshot.admissions.clone());
         self.0.registry.config_applied(&current.loaded.revision, current.cluster_list());
+        declare(&self.0.registry, &current.loaded.config);
         let revision = current.loaded.revision.clone();
         state.current = current;
         drop(state);
@@ -303,14 +313,27 @@ impl Control {
     }
 }
 
+/// Says what the service depends on from now on. The file was read when the configuration was checked; if it cannot be read
+/// any more, what was declared stays.
+fn declare(registry: &Registry, config: &config::Config) {
+    let service = &config.service;
+    match service.depends_on.declared(&service.name, Path::new("")) {
+        Ok(declared) => registry.graph().declare(declared),
+        Err(problem) => tracing::warn!(problem, "what the service depends on is as before"),
+    }
+}
+
 /// What a reload cannot change, because it is decided when the process starts.
 fn unchangeable(old: &config::Config, new: &config::Config) -> Result<(), Refused> {
     let changed = [
         ("workers", old.workers != new.workers),
         ("service.name", old.service.name != new.service.name),
-        // Sampling is the workers' matter; sinks and rings are made once.
-        ("pipeline.sinks", old.pipeline.sinks != new.pipeline.sinks),
+        // Sampling is the workers' matter, sinks come and go; the spool and the rings are made once.
+        ("pipeline.spool", old.pipeline.spool != new.pipeline.spool),
+        ("pipeline.receiver", old.pipeline.receiver != new.pipeline.receiver),
+        ("app_output", old.app_output != new.app_output),
         ("pipeline.ring_events_max", old.pipeline.ring_events_max != new.pipeline.ring_events_max),
+        ("pipeline.graph", old.pipeline.graph != new.pipeline.graph),
         ("admin", old.admin != new.admin),
         ("telemetry", old.telemetry != new.telemetry),
     ];

@@ -3,13 +3,14 @@
 //! storefront → checkout → payments; payments runs as two pools of two instances, `gold` and `standard`. Built from
 //! the far end, because a sidecar's configuration names the inbound listeners of those that it calls.
 
-use super::message;
+use super::collector::Collector;
 use super::process::Sidecar;
 use super::service::{Role, Service};
 use super::stage::Stage;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a charge takes at an instance of `gold`, and at one of `standard`.
@@ -33,6 +34,12 @@ const CHECKOUT_ROUTES: &str = r#"    - name: gold
 const GOLD_CLUSTER: &str = "";
 const STANDARD_CLUSTER: &str = ", balance: { policy: least_request }, outlier_detection: { consecutive_5xx: 3, base_ejection_time: 1s, interval: 1s }";
 
+/// The sinks of every sidecar.
+pub(super) const SINKS: [&str; 3] = ["file", "archive", "otlp"];
+
+/// The directory of the archive, which all sidecars share.
+pub(super) const ARCHIVE: &str = "archive";
+
 /// An instance of a service, and its sidecar.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -51,6 +58,8 @@ pub(super) struct Node {
 pub(super) struct Mesh {
     /// The instances, callers first.
     pub(super) nodes: Vec<Node>,
+    /// What receives the telemetry of all; closed at first.
+    pub(super) collector: Collector,
     /// The inbound address of each sidecar, and whose it is.
     names: HashMap<String, &'static str>,
 }
@@ -58,7 +67,8 @@ pub(super) struct Mesh {
 impl Mesh {
     /// Starts everything.
     pub(super) fn start(stage: &Stage) -> Result<Mesh, String> {
-        let mut mesh = Mesh { nodes: Vec::new(), names: HashMap::new() };
+        let collector = Collector::closed().map_err(|error| format!("a port for the collector: {error}"))?;
+        let mut mesh = Mesh { nodes: Vec::new(), collector, names: HashMap::new() };
         for (name, work) in [
             ("gold-1", GOLD_WORK),
             ("gold-2", GOLD_WORK),
@@ -94,7 +104,7 @@ impl Mesh {
         calls: &Calls,
     ) -> Result<(), String> {
         let service = Service::start(name, role).map_err(|error| format!("{name}: {error}"))?;
-        let config = calls.configuration(service_name, name, &service);
+        let config = calls.configuration(service_name, name, &service, self.collector.address);
         let sidecar = Sidecar::start(name, &config, &stage.directory, &stage.processes)?;
         service.set_outbound(sidecar.address("outbound")?);
         self.names.insert(sidecar.address("inbound")?.to_string(), name);
@@ -118,9 +128,7 @@ impl Mesh {
 
     /// What a sidecar's admin API answers.
     pub(super) fn ask(&self, name: &str, path: &str) -> Result<Value, String> {
-        let address = self.node(name)?.sidecar.address("admin")?;
-        let answer = message::get(address, path).map_err(|error| format!("{name} {path}: {error}"))?;
-        Ok(answer.json())
+        self.node(name)?.sidecar.ask(path)
     }
 }
 
@@ -133,7 +141,13 @@ struct Calls {
 }
 
 impl Calls {
-    fn configuration(&self, service_name: &str, name: &str, service: &Service) -> String {
+    fn configuration(
+        &self,
+        service_name: &str,
+        name: &str,
+        service: &Service,
+        collector: SocketAddr,
+    ) -> String {
         let mut text = format!(
             "service: {{ name: {service_name}, app: \"{}\", labels: {{ instance: {name} }} }}\nworkers: 1\n\
              inbound: {{ address: \"127.0.0.1:0\" }}\noutbound:\n  address: \"127.0.0.1:0\"\n",
@@ -149,7 +163,13 @@ impl Calls {
         for (cluster, endpoints, rest) in &self.clusters {
             let _ = writeln!(text, "  {cluster}: {{ endpoints: {endpoints:?}{rest} }}");
         }
-        let _ = writeln!(text, "pipeline: {{ sinks: {{ file: {{ path: {name}.events.ndjson }} }} }}");
+        // The names of the sinks are those of `SINKS`.
+        let _ = write!(
+            text,
+            "pipeline:\n  spool: {{ directory: {name}.spool }}\n  sinks:\n    file: {{ path: {name}.events.ndjson }}\n    \
+             archive: {{ directory: {ARCHIVE} }}\n    \
+             otlp: {{ endpoint: \"http://{collector}\", protocol: http_protobuf }}\n"
+        );
         text.push_str("admin: { address: \"127.0.0.1:0\" }\ntelemetry: { address: \"127.0.0.1:0\" }\n");
         text
     }

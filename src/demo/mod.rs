@@ -1,13 +1,15 @@
 //! `sidelight demo`: a small mesh on loopback, and what was observed of it.
 //!
 //! What: three services ([`mesh`]) with a real sidecar process beside each instance, orders of several accounts
-//! through them ([`traffic`]), an endpoint that is killed, requests that are wrong; then a report ([`tell`]) that is
-//! made of nothing but the sidecars' event files, their admin API, their metrics, `explain` and `/proc`. Why in the
-//! program: it needs no more than the program, so it runs wherever that does.
+//! through them ([`traffic`]), an endpoint that is killed, requests that are wrong, a [`collector`] that is down at first;
+//! then a report ([`tell`]) that is made of nothing but the sidecars' event files and archive, what the collector got,
+//! their admin API, their metrics, `explain`, `graph` and `/proc`. Why in the program: it needs no more than the program,
+//! so it runs wherever that does.
 //!
 //! How it fails: what was expected and not observed is told at the end, and the run fails. Every process that was
 //! started ends with it ([`stage`]), also on Ctrl-C.
 
+mod collector;
 mod event;
 mod expect;
 mod mesh;
@@ -23,10 +25,11 @@ mod traffic;
 use expect::Expectations;
 use mesh::Mesh;
 use observed::Observed;
+use process::Sidecar;
 use service::Carried;
 use stage::Stage;
 use std::time::Instant;
-use tell::{Cost, Failure, Sickness};
+use tell::{Cost, Delivery, Failure, Outage, Sickness};
 use terminal::{Cell, Style, Terminal};
 use traffic::{Account, Answers, Refusal};
 
@@ -51,7 +54,8 @@ pub fn run(options: Options) -> Result<bool, String> {
 
     let played = Played::play(&mesh)?;
     played.tell(terminal, &mesh, &mut expectations)?;
-    let end = End { terminal, stage: &stage, mesh: &mesh, failure: &played.failure };
+    let end =
+        End { terminal, stage: &stage, mesh: &mesh, failure: &played.failure, delivery: &played.delivery };
     if options.keep {
         let is_met = expectations.tell(terminal);
         end.keep(is_met)
@@ -75,14 +79,16 @@ struct Played {
     failure: Failure,
     alone: (Account, Answers),
     after: Answers,
+    outage: Outage,
     sickness: Sickness,
     refusals: Vec<Refusal>,
     observed: Observed,
+    delivery: Delivery,
 }
 
 impl Played {
-    /// A wave of orders, an endpoint that dies, one order alone, another wave, an endpoint that is sick for a while, and
-    /// requests that are wrong.
+    /// A wave of orders, an endpoint that dies, one order alone, another wave, the end of the collector's outage, an
+    /// endpoint that is sick for a while, requests that are wrong, and the sidecar that died again.
     fn play(mesh: &Mesh) -> Result<Played, String> {
         let storefront = mesh.node("storefront")?.sidecar.address("inbound")?;
         let clocks = Cost::begin(mesh);
@@ -93,15 +99,17 @@ impl Played {
         let alone = traffic::alone(storefront);
         checkout.set_carried(Carried::IN_A_CROWD);
         let after = traffic::wave(storefront, 2);
+        let outage = Outage::end(mesh, &failure)?;
         let sickness = Sickness::bring_about(mesh, storefront)?;
         let refusals = traffic::wrong(mesh)?;
         let observed = Observed::read(mesh, &refusals);
-        Ok(Played { clocks, before, failure, alone, after, sickness, refusals, observed })
+        let delivery = Delivery::bring_about(mesh, &failure)?;
+        Ok(Played { clocks, before, failure, alone, after, outage, sickness, refusals, observed, delivery })
     }
 
     fn tell(&self, terminal: Terminal, mesh: &Mesh, expectations: &mut Expectations) -> Result<(), String> {
-        let Played { clocks, before, failure, alone: (account, alone), after, sickness, refusals, observed } =
-            self;
+        let Played { clocks, before, failure, alone: (account, alone), after, .. } = self;
+        let Played { outage, sickness, refusals, observed, delivery, .. } = self;
         let waves = [before, alone, after, &sickness.during, &sickness.after];
         let sent = waves.iter().map(|wave| wave.sent).sum();
         tell::routing(terminal, mesh, observed, &waves, expectations)?;
@@ -110,9 +118,11 @@ impl Played {
         tell::trace(terminal, mesh, observed, failure, account, expectations)?;
         tell::ejection(terminal, mesh, observed, sickness, expectations)?;
         tell::graph(terminal, mesh, observed, failure, sent, expectations);
+        tell::map(terminal, mesh, failure, [sent, refusals.len() as u64], expectations)?;
         tell::refusals(terminal, mesh, observed, refusals, sent, expectations);
         tell::files(terminal, mesh, observed, expectations);
         tell::metrics(terminal, mesh, failure, sent, expectations)?;
+        tell::sinks(terminal, mesh, observed, failure, (outage, delivery), expectations);
         tell::cost(terminal, mesh, observed, clocks);
         Ok(())
     }
@@ -127,7 +137,10 @@ fn introduce(terminal: Terminal, mesh: &Mesh) -> Result<(), String> {
     terminal.line(
         "   instance a sidecar, a process of its own. A service calls 127.0.0.1, its sidecar's outbound",
     );
-    terminal.line("   listener, with nothing but the other's name as Host.\n");
+    terminal.line(
+        "   listener, with nothing but the other's name as Host. What a sidecar sees it tells three sinks:",
+    );
+    terminal.line("   a file, an archive, and OpenTelemetry's collector, which nobody has started yet.\n");
     let mut rows = Vec::new();
     for node in &mesh.nodes {
         rows.push(vec![
@@ -149,19 +162,31 @@ struct End<'a> {
     stage: &'a Stage,
     mesh: &'a Mesh,
     failure: &'a Failure,
+    delivery: &'a Delivery,
 }
 
 impl End<'_> {
+    /// The sidecars that run: of the one that was killed, the second process.
+    fn living(&self) -> Vec<&Sidecar> {
+        let nodes = self.mesh.nodes.iter();
+        let running = nodes.map(|node| match node.name == self.failure.name {
+            true => &self.delivery.revived,
+            false => &node.sidecar,
+        });
+        running.collect()
+    }
+
     /// Asks every sidecar to drain; each should end with success, and cut nothing.
     fn drain(&self, expectations: &mut Expectations) -> Result<(), String> {
         self.mesh.nodes.iter().for_each(|node| node.service.hang_up());
-        let living: Vec<_> = self.mesh.nodes.iter().filter(|node| node.name != self.failure.name).collect();
-        living.iter().for_each(|node| node.sidecar.terminate());
+        let living = self.living();
+        living.iter().for_each(|sidecar| sidecar.terminate());
         let mut is_clean = true;
-        for node in &living {
-            let (status, drained) = node.sidecar.await_end()?;
+        for sidecar in &living {
+            let (status, drained) = sidecar.await_end()?;
             is_clean &= status.success() && drained["cut"] == 0;
         }
+        tell::archive(self.terminal, self.mesh, &self.stage.directory, expectations)?;
         expectations.expect(
             is_clean,
             format!("on SIGTERM the {} sidecars drained, cut nothing and ended with 0", living.len()),
@@ -172,20 +197,20 @@ impl End<'_> {
     /// Prints where to look, and stays until a signal ends the process.
     fn keep(&self, is_met: bool) -> ! {
         self.terminal.heading("The mesh stays up until Ctrl-C");
-        let address = |name: &str, listener: &str| {
-            let address = self.mesh.node(name).and_then(|node| node.sidecar.address(listener));
-            address.map_or_else(|_| "–".into(), |address| address.to_string())
+        let address = |sidecar: &Sidecar, listener: &str| {
+            sidecar.address(listener).map_or_else(|_| "–".into(), |address| address.to_string())
         };
+        let storefront = self.mesh.node("storefront").map(|node| address(&node.sidecar, "inbound"));
         self.terminal.line(&format!(
             "   curl -d '{{\"order\":\"mine\",\"amount\":1}}' -H 'x-account-id: me' \\\n        -H 'x-license: gold' http://{}/buy",
-            address("storefront", "inbound")
+            storefront.unwrap_or_default()
         ));
-        for node in self.mesh.nodes.iter().filter(|node| node.name != self.failure.name) {
+        for sidecar in self.living() {
             self.terminal.line(&format!(
                 "   {:<11} admin http://{}/   metrics http://{}/metrics",
-                node.name,
-                address(node.name, "admin"),
-                address(node.name, "telemetry")
+                sidecar.name,
+                address(sidecar, "admin"),
+                address(sidecar, "telemetry")
             ));
         }
         self.terminal.line(&format!("   events and configurations: {}/", self.stage.directory.display()));

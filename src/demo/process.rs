@@ -3,6 +3,7 @@
 //! How it fails: a process that does not say `ready` in time fails the demo with the last lines of its log. On Linux
 //! the kernel ends the sidecars when the demo is killed itself.
 
+use super::message;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -123,6 +124,20 @@ impl Sidecar {
         };
         sidecar.await_ready()?;
         Ok(sidecar)
+    }
+
+    /// Starts it anew, with the same configuration; it must have ended.
+    pub(super) fn again(&self) -> Result<Sidecar, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.config.display());
+        let config = std::fs::read_to_string(&self.config).map_err(failed)?;
+        let directory = self.config.parent().unwrap_or(Path::new("."));
+        Sidecar::start(&self.name, &config, directory, &self.processes)
+    }
+
+    /// What its admin API answers.
+    pub(super) fn ask(&self, path: &str) -> Result<Value, String> {
+        let answer = message::get(self.address("admin")?, path);
+        Ok(answer.map_err(|error| format!("{} {path}: {error}", self.name))?.json())
     }
 
     fn await_ready(&mut self) -> Result<(), String> {

@@ -151,6 +151,29 @@ impl InFlight {
         self.belief.in_sole(now_ns)
     }
 
+    /// Shows all that have this trace, or without one this request id (compared by its hash; the context has the id itself)
+    /// to `seen`, with their contexts. It decides nothing and is remembered nowhere. `seen` is called under a worker's lock,
+    /// so it only copies.
+    pub fn look_up(
+        &self,
+        trace_id: Option<[u8; 16]>,
+        request_id: &[u8],
+        mut seen: impl FnMut(&TraceParent, &[u8]),
+    ) {
+        let request = shard::hash(request_id);
+        for shard in self.shards.load().iter() {
+            shard.each(|entry| {
+                let is_meant = match trace_id {
+                    Some(trace_id) => entry.ids.trace.trace_id == trace_id,
+                    None => request != 0 && entry.ids.request == request,
+                };
+                if is_meant {
+                    seen(&entry.ids.trace, &entry.context);
+                }
+            });
+        }
+    }
+
     /// Looks for the exchange that `call` serves. Once for each call: one that serves nobody is remembered as such.
     pub fn find(&self, call: &Call<'_>, now_ns: u64, found: &mut Found) -> Match {
         let mut search = Search::new(call, now_ns, found);

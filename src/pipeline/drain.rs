@@ -1,30 +1,35 @@
 //! The pipeline's thread.
 //!
-//! What: visits every ring in turn, encodes what it finds into one batch, gives the boxes back, and writes the batch to
-//! every sink. Why batches: one system call for many events, and none for a worker. An event is written at latest a nap
-//! after it came into being, whatever the load.
-//! How it fails: events that a ring refused leave a gap in the sequence numbers as wide as their count.
+//! What: visits every ring in turn, encodes what it finds, event by event, into the spool, and gives the boxes back. Each
+//! sink reads the spool on a thread of its own. An event is in the spool at latest a nap after it came into being,
+//! whatever the load. How it fails: events that a ring refused get their numbers, and are dropped in the books of every
+//! sink; while there is no sink, events are counted and not encoded.
 
-use super::emitter::{EMITTED_MAX, Emitter, Event};
+use super::app_log::Exchanges;
+use super::emitter::{Body, Emitter, Event, Queue};
 use super::encode::Encoder;
+use super::graph::DEPENDENCY;
 use super::metrics::Registry;
+use super::metrics::exemplars::Exemplars;
 use super::metrics::process::Usage;
 use super::ring::{Consumer, Producer};
-use super::sinks::Sink;
+use super::spool::{Class, Reason, Spool, Writer};
 use super::wake::{Sleep, Wake};
+use super::wall_clock::WallClock;
 use crate::exchange::Record;
-use serde_json::{Map, Value};
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::oneshot;
 
-/// A batch is written when it has this size, or when there is nothing more.
-const BATCH_BYTES: usize = 64 * 1024;
 /// Naps go on so long after the last event; then the thread sleeps until it is woken.
 const NAPS_AFTER_TRAFFIC: Duration = Duration::from_secs(1);
 /// How often the process's CPU time and memory become an event, while there is traffic. They are not in each event:
 /// a look at `/proc` costs more than the rest of it.
 const PROCESS_EVENT_EVERY: Duration = Duration::from_secs(60);
+/// Longest that the spool is not ticked while there is traffic: what a SIGKILL may cost, together with a nap.
+const TICK_EVERY: Duration = Duration::from_millis(20);
 
 /// The pipeline's end of one worker's rings.
 pub(super) struct Lane {
@@ -37,83 +42,92 @@ pub(super) struct Lane {
 /// What the thread owns.
 pub(super) struct Drain {
     lanes: Vec<Lane>,
-    events: Receiver<Event>,
+    queue: Arc<Queue>,
     emitter: Emitter,
-    /// An event that was found when the thread was about to sleep.
-    found: Option<Event>,
-    batch: Batch,
+    events: VecDeque<Event>,
+    book: Book,
     registry: Arc<Registry>,
     wake: Arc<Wake>,
     last_event: Instant,
     last_process_event: Instant,
-    /// Events that the rings refused, as far as the sequence knows.
+    /// Events that the queues refused, as far as the spool knows.
     gaps: u64,
+    is_in_memory: bool,
+    damaged_ranges: u64,
+    clock: WallClock,
+    exchanges: Arc<OnceLock<Arc<Exchanges>>>,
+    exemplars: Exemplars,
 }
 
-/// Encoded events that wait to be written, and where to.
-struct Batch {
+/// What the thread is made of.
+pub(super) struct Start {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) emitter: Emitter,
+    pub(super) encoder: Encoder,
+    pub(super) spool: Spool,
+    pub(super) writer: Writer,
+    pub(super) registry: Arc<Registry>,
+    pub(super) wake: Arc<Wake>,
+    /// Who wants to know which exchanges ended.
+    pub(super) exchanges: Arc<OnceLock<Arc<Exchanges>>>,
+}
+
+/// Encodes events into the spool.
+struct Book {
     encoder: Encoder,
-    bytes: Vec<u8>,
-    events: u64,
-    sinks: Vec<Sink>,
+    spool: Spool,
+    writer: Writer,
+    ticked_at: Instant,
 }
 
-impl Batch {
-    fn write(&mut self) {
-        if self.events > 0 {
-            for sink in &mut self.sinks {
-                sink.write(&self.bytes, self.events);
-            }
-        }
-        self.bytes.clear();
-        self.events = 0;
-    }
-
-    fn added(&mut self) {
-        self.bytes.push(b'\n');
-        self.events += 1;
-        if self.bytes.len() >= BATCH_BYTES {
-            self.write();
-        }
+impl Book {
+    /// Appends the event that `encode` makes, which is given its number.
+    #[inline]
+    fn put(&mut self, class: Class, encode: impl FnOnce(&mut Encoder, u64, &mut Vec<u8>)) {
+        let encoder = &mut self.encoder;
+        self.writer.append_with(class, |sequence, out| encode(encoder, sequence, out));
     }
 }
 
 impl Drain {
-    pub(super) fn new(
-        lanes: Vec<Lane>,
-        (emitter, events): (Emitter, Receiver<Event>),
-        sinks: Vec<Sink>,
-        encoder: Encoder,
-        registry: Arc<Registry>,
-        wake: Arc<Wake>,
-    ) -> Drain {
+    pub(super) fn new(start: Start) -> Drain {
+        let Start { lanes, queue, emitter, encoder, spool, writer, registry, wake, exchanges } = start;
         let now = Instant::now();
-        let batch = Batch { encoder, bytes: Vec::new(), events: 0, sinks };
+        let is_in_memory = spool.status().is_in_memory;
+        let exemplars = Exemplars::new(Arc::clone(&registry));
         Drain {
             lanes,
-            events,
+            queue,
             emitter,
-            found: None,
-            batch,
+            events: VecDeque::new(),
+            book: Book { encoder, spool, writer, ticked_at: now },
             registry,
             wake,
             last_event: now,
             last_process_event: now,
             gaps: 0,
+            is_in_memory,
+            damaged_ranges: 0,
+            clock: WallClock::new(now, SystemTime::now()),
+            exchanges,
+            exemplars,
         }
     }
 
-    /// Works until [`Wake::stop`], then until everything is written.
+    /// Works until [`Wake::stop`], then until everything is in the spool.
     pub(super) fn run(mut self) {
         loop {
             // Asked before the visit: what was handed over before the stop is found by the visit after it.
             let is_stopping = self.wake.is_stopping();
-            if self.wake.take_reopen() {
-                self.batch.sinks.iter_mut().for_each(Sink::reopen);
-            }
             let is_busy = self.visit();
-            self.batch.write();
             let now = Instant::now();
+            if !is_busy || now.duration_since(self.book.ticked_at) >= TICK_EVERY {
+                self.book.ticked_at = now;
+                self.book.writer.tick(now);
+                self.report_spool();
+                self.report_clock(now);
+            }
             if is_busy {
                 self.last_event = now;
                 self.report_process(now);
@@ -126,46 +140,114 @@ impl Drain {
 
     /// Takes what there is. Returns whether there was anything.
     fn visit(&mut self) -> bool {
-        let mut is_busy = false;
-        let dropped = self.registry.accounts().dropped_full();
-        self.batch.encoder.skip(dropped.wrapping_sub(self.gaps));
+        // Before the rings are read: who waits for this visit knows then that what ended before it is known.
+        let mut visit = self.exchanges.get().map(|exchanges| exchanges.visit());
+        let accounts = self.registry.accounts();
+        let dropped = accounts.dropped_full();
+        let newly_dropped = dropped.wrapping_sub(self.gaps);
         self.gaps = dropped;
+        let is_wanted = self.book.spool.has_cursors();
+        if is_wanted {
+            self.book.writer.skip(newly_dropped, Reason::QueueFull);
+        } else {
+            accounts.note_unwanted(newly_dropped);
+        }
+        let mut is_busy = false;
+        let mut graph = self.registry.graph().visit();
         for lane in &mut self.lanes {
             // No more than there are now, so that one busy worker cannot keep the others waiting.
             for _ in 0..lane.records.len() {
                 let Some(record) = lane.records.pop() else { break };
-                self.batch.encoder.exchange(&record, &mut self.batch.bytes);
-                self.batch.added();
-                for resend in record.notes.iter().flat_map(|notes| &notes.resends) {
-                    self.registry.accounts().note_derived();
-                    self.batch.encoder.resend(&record, resend, &mut self.batch.bytes);
-                    self.batch.added();
+                is_busy = true;
+                graph.count(&record);
+                self.exemplars.note(&record);
+                if let Some(visit) = &mut visit {
+                    visit.note(&record);
+                }
+                if is_wanted {
+                    put_exchange(&mut self.book, &record, || accounts.note_derived());
+                } else {
+                    accounts.note_unwanted(1);
                 }
                 // A full way back frees the box here.
                 let _ = lane.spares.push(record);
-                is_busy = true;
             }
         }
-        for _ in 0..EMITTED_MAX {
-            let Some(event) = self.found.take().or_else(|| self.events.try_recv().ok()) else { break };
-            self.batch.encoder.event(event.schema, event.at, &event.attributes, &mut self.batch.bytes);
-            self.batch.added();
-            is_busy = true;
+        for event in graph.end(SystemTime::now()) {
+            self.emitter.emit(DEPENDENCY, event);
         }
+        drop(visit);
+        self.exemplars.publish();
+        self.queue.take(&mut self.events);
+        let mut waiting = Vec::new();
+        for event in self.events.drain(..) {
+            is_busy = true;
+            if !is_wanted {
+                accounts.note_unwanted(1);
+                continue;
+            }
+            let Event { schema, class, at, body, durable } = event;
+            self.book.put(class, |encoder, sequence, out| match body {
+                Body::Attributes(attributes) => encoder.event(sequence, (schema, at), &attributes, out),
+                Body::Members(members) => encoder.members(sequence, (schema, at), &members, out),
+            });
+            waiting.extend(durable);
+        }
+        self.acknowledge(waiting);
         is_busy
+    }
+
+    /// Tells those who wait whether their events are durable.
+    fn acknowledge(&mut self, waiting: Vec<oneshot::Sender<bool>>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let is_durable = self.book.writer.sync_audit().is_ok();
+        for one in waiting {
+            // Whoever asked may have gone.
+            let _ = one.send(is_durable);
+        }
     }
 
     fn rest(&mut self, now: Instant) {
         let is_quiet = now.duration_since(self.last_event) > NAPS_AFTER_TRAFFIC;
-        let how = if is_quiet { Sleep::Deep } else { Sleep::Nap };
-        let (lanes, events, found) = (&self.lanes, &self.events, &mut self.found);
+        let how = match is_quiet {
+            true if self.book.writer.has_work() => Sleep::Light,
+            true => Sleep::Deep,
+            false => Sleep::Nap,
+        };
+        let (lanes, queue) = (&self.lanes, &self.queue);
         self.wake.sleep(how, || {
-            if how == Sleep::Nap {
-                return true;
-            }
-            *found = events.try_recv().ok();
-            found.is_none() && lanes.iter().all(|lane| lane.records.is_empty())
+            how == Sleep::Nap || (queue.is_empty() && lanes.iter().all(|lane| lane.records.is_empty()))
         });
+    }
+
+    /// Says it when the disk refuses or takes again, and when bytes are not what was written.
+    fn report_spool(&mut self) {
+        let status = self.book.spool.status();
+        if status.is_in_memory != self.is_in_memory {
+            self.is_in_memory = status.is_in_memory;
+            let state = if status.is_in_memory { "memory" } else { "disk" };
+            let event = json!({ "sidelight.spool.state": state, "sidelight.spool.write_errors": status.write_errors });
+            self.emitter.emit("sidelight/spool/1", event);
+        }
+        if status.damaged_ranges != self.damaged_ranges {
+            let is_first = self.damaged_ranges == 0;
+            self.damaged_ranges = status.damaged_ranges;
+            if is_first {
+                let event = json!({ "sidelight.spool.state": "damaged", "sidelight.spool.damaged_bytes": status.damaged_bytes });
+                self.emitter.emit("sidelight/spool/1", event);
+            }
+        }
+    }
+
+    /// Says it when the system's clock was set back: timestamps overlap from there on; ids and durations do not.
+    fn report_clock(&mut self, now: Instant) {
+        if let Some(back) = self.clock.stepped_back(now, SystemTime::now()) {
+            let back_ms = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(back_ms, "the system's clock stepped back");
+            self.emitter.emit("sidelight/clock/1", json!({ "sidelight.clock.back_ms": back_ms }));
+        }
     }
 
     fn report_process(&mut self, now: Instant) {
@@ -181,6 +263,16 @@ impl Drain {
         if let Some(resident_bytes) = usage.resident_bytes {
             attributes.insert("sidelight.process.rss".into(), resident_bytes.into());
         }
-        self.emitter.emit("sidelight/process/1", Value::Object(attributes));
+        self.emitter.emit_debug("sidelight/process/1", Value::Object(attributes));
+    }
+}
+
+/// The event of an exchange, and those of its further attempts, each noted before it has its number.
+#[inline]
+fn put_exchange(book: &mut Book, record: &Record, note_derived: impl Fn()) {
+    book.put(Class::Event, |encoder, sequence, out| encoder.exchange(sequence, record, out));
+    for resend in record.notes.iter().flat_map(|notes| &notes.resends) {
+        note_derived();
+        book.put(Class::Event, |encoder, sequence, out| encoder.resend(sequence, record, resend, out));
     }
 }

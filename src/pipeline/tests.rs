@@ -4,15 +4,16 @@ use super::*;
 use crate::error::Kind;
 use crate::exchange::{Direction, Phase, Sink};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Long enough for any machine; a test that waits for it has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn config(path: Option<PathBuf>, ring_events_max: usize) -> Config {
-    let file = path.map(|path| config::File { path });
-    Config { sinks: config::Sinks { stdout: None, file }, ring_events_max, ..Config::default() }
+    let file = path.map(|path| sinks::file::Config { name: None, path, rotate: None });
+    let sinks = config::Sinks { file: file.into_iter().collect(), ..config::Sinks::default() };
+    Config { sinks, ring_events_max, ..Config::default() }
 }
 
 fn service() -> Service {
@@ -32,7 +33,7 @@ fn end(sink: &WorkerSink, path: &[u8], status: u16) {
     sink.exchange(record);
 }
 
-fn events(path: &std::path::Path) -> Vec<Value> {
+fn events(path: &Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -40,7 +41,8 @@ fn events(path: &std::path::Path) -> Vec<Value> {
 fn every_exchange_and_event_is_written_once_and_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events.ndjson");
-    let (pipeline, mut sinks) = Pipeline::start(&config(Some(path.clone()), 4096), service(), 1).unwrap();
+    let (pipeline, mut sinks) =
+        Pipeline::start(&config(Some(path.clone()), 4096), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     for number in 0..1000 {
         end(&sink, format!("/{number}").as_bytes(), 200);
@@ -57,7 +59,7 @@ fn every_exchange_and_event_is_written_once_and_in_order() {
     for (index, event) in events.iter().enumerate() {
         assert_eq!(event["id"]["sequence"], index as u64 + 1);
     }
-    let account = registry.accounts().read()[0];
+    let account = registry.accounts().read().remove(0);
     assert_eq!((account.produced, account.delivered, account.queued), (1001, 1001, 0));
 }
 
@@ -65,7 +67,8 @@ fn every_exchange_and_event_is_written_once_and_in_order() {
 fn an_event_is_written_within_its_time_whether_the_thread_naps_or_sleeps() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events.ndjson");
-    let (pipeline, mut sinks) = Pipeline::start(&config(Some(path.clone()), 64), service(), 1).unwrap();
+    let (pipeline, mut sinks) =
+        Pipeline::start(&config(Some(path.clone()), 64), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     let registry = Arc::clone(pipeline.registry());
     let delivered = || registry.accounts().read()[0].delivered;
@@ -95,7 +98,8 @@ fn the_books_agree_at_every_moment_under_full_rings() {
     const EXCHANGES: u64 = 20_000;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("events.ndjson");
-    let (pipeline, sinks) = Pipeline::start(&config(Some(path.clone()), 16), service(), 3).unwrap();
+    let (pipeline, sinks) =
+        Pipeline::start(&config(Some(path.clone()), 16), service(), 3, Path::new(".")).unwrap();
     let (emitter, registry) = (pipeline.emitter(), Arc::clone(pipeline.registry()));
     let workers: Vec<_> = sinks
         .into_iter()
@@ -113,18 +117,17 @@ fn the_books_agree_at_every_moment_under_full_rings() {
         .collect();
     let mut readings = 0;
     while !workers.iter().all(std::thread::JoinHandle::is_finished) {
-        let account = registry.accounts().read()[0];
-        let settled = account.delivered + account.dropped_full + account.dropped_failed;
-        assert_eq!(account.produced, settled + account.queued);
+        let account = registry.accounts().read().remove(0);
+        assert!(account.is_balanced(), "{account:?}");
         readings += 1;
     }
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     assert!(readings > 0);
     assert!(pipeline.stop(DEADLINE));
-    let account = registry.accounts().read()[0];
+    let account = registry.accounts().read().remove(0);
     assert_eq!(account.produced, 3 * (EXCHANGES + EXCHANGES / 100));
     assert_eq!(account.queued, 0);
-    assert_eq!(account.delivered + account.dropped_full, account.produced);
+    assert_eq!(account.delivered + account.dropped_all(), account.produced);
     let events = events(&path);
     assert_eq!(events.len() as u64, account.delivered);
     // The gaps are what was lost before the last event; nothing comes twice or out of order.
@@ -140,21 +143,29 @@ fn the_books_agree_at_every_moment_under_full_rings() {
 
 #[test]
 fn a_sink_that_cannot_write_stops_nothing() {
-    let (pipeline, mut sinks) = Pipeline::start(&config(Some("/dev/full".into()), 64), service(), 1).unwrap();
+    let (pipeline, mut sinks) =
+        Pipeline::start(&config(Some("/dev/full".into()), 64), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     for _ in 0..50 {
         end(&sink, b"/", 200);
     }
     let registry = Arc::clone(pipeline.registry());
-    assert!(pipeline.stop(DEADLINE));
-    let account = registry.accounts().read()[0];
-    assert_eq!((account.delivered, account.dropped_failed, account.queued), (0, 50, 0));
+    let since = Instant::now();
+    while registry.accounts().read().remove(0).is_up {
+        assert!(since.elapsed() < DEADLINE, "the sink never noticed");
+        std::thread::yield_now();
+    }
+    pipeline.stop(Duration::from_millis(500));
+    let account = registry.accounts().read().remove(0);
+    // The event that says that the sink is down waits with the others.
+    assert_eq!((account.delivered, account.dropped_all(), account.queued), (0, 0, 51));
+    assert!(account.last_error.is_some_and(|(_, reason)| reason.contains("/dev/full")));
     assert_eq!(registry.ended(), 50);
 }
 
 #[test]
 fn without_sinks_metrics_are_counted_and_records_go_round() {
-    let (pipeline, mut sinks) = Pipeline::start(&config(None, 16), service(), 1).unwrap();
+    let (pipeline, mut sinks) = Pipeline::start(&config(None, 16), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     for _ in 0..100 {
         end(&sink, b"/", 200);
@@ -173,7 +184,7 @@ fn without_sinks_metrics_are_counted_and_records_go_round() {
 fn records_are_reused() {
     let directory = tempfile::tempdir().unwrap();
     let (pipeline, mut sinks) =
-        Pipeline::start(&config(Some(directory.path().join("e")), 64), service(), 1).unwrap();
+        Pipeline::start(&config(Some(directory.path().join("e")), 64), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     let record = sink.spare();
     let address = std::ptr::from_ref(&*record);
@@ -188,13 +199,13 @@ fn records_are_reused() {
 #[test]
 fn a_file_that_cannot_be_opened_stops_the_start() {
     let config = config(Some("/nonexistent/e".into()), 64);
-    let Err(error) = Pipeline::start(&config, service(), 1) else { panic!("started") };
+    let Err(error) = Pipeline::start(&config, service(), 1, Path::new(".")) else { panic!("started") };
     assert!(error.to_string().contains("/nonexistent/e"));
 }
 
 #[test]
 fn causes_are_remembered_the_latest_first() {
-    let (pipeline, mut sinks) = Pipeline::start(&config(None, 16), service(), 1).unwrap();
+    let (pipeline, mut sinks) = Pipeline::start(&config(None, 16), service(), 1, Path::new(".")).unwrap();
     let sink = sinks.pop().unwrap();
     for (seconds, cause) in [(10, Kind::NoEndpoint), (30, Kind::ConnectFailed), (20, Kind::NoEndpoint)] {
         let mut record = sink.spare();

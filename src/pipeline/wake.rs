@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How long a nap is: an event is written at latest this, and the time to write, after it came into being.
 pub(super) const NAP: Duration = Duration::from_millis(20);
 
+/// How long a light sleep is: while nothing comes, but there may be old files to delete or a disk to try again.
+const LIGHT: Duration = Duration::from_millis(250);
+
 const AWAKE: u8 = 0;
 const NAPPING: u8 = 1;
 const SLEEPING: u8 = 2;
@@ -25,7 +28,6 @@ pub(super) struct Wake {
     state: AtomicU8,
     thread: OnceLock<Thread>,
     is_stopping: AtomicBool,
-    is_reopening: AtomicBool,
 }
 
 /// How to sleep.
@@ -33,6 +35,8 @@ pub(super) struct Wake {
 pub(super) enum Sleep {
     /// For at most [`NAP`].
     Nap,
+    /// Until woken, but for at most [`LIGHT`].
+    Light,
     /// Until woken.
     Deep,
 }
@@ -86,23 +90,14 @@ impl Wake {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Opens files anew before the next write.
-    pub(super) fn reopen(&self) {
-        self.is_reopening.store(true, Ordering::Release);
-    }
-
-    /// Whether files are to be opened anew; asked once.
-    pub(super) fn take_reopen(&self) -> bool {
-        self.is_reopening.load(Ordering::Relaxed) && self.is_reopening.swap(false, Ordering::AcqRel)
-    }
-
     /// Sleeps. `is_idle` is asked after the others can see that this thread sleeps.
     pub(super) fn sleep(&self, how: Sleep, is_idle: impl FnOnce() -> bool) {
-        self.state.store(if how == Sleep::Deep { SLEEPING } else { NAPPING }, Ordering::Relaxed);
+        self.state.store(if how == Sleep::Nap { NAPPING } else { SLEEPING }, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if is_idle() && !self.is_stopping() {
             match how {
                 Sleep::Nap => std::thread::park_timeout(NAP),
+                Sleep::Light => std::thread::park_timeout(LIGHT),
                 Sleep::Deep => std::thread::park(),
             }
         }

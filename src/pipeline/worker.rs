@@ -24,8 +24,6 @@ pub(super) struct Ends {
     pub(super) reuse: Consumer<Box<Record>>,
     /// The thread.
     pub(super) wake: Arc<Wake>,
-    /// Whether anybody wants events at all.
-    pub(super) has_sinks: bool,
 }
 
 struct State {
@@ -49,10 +47,6 @@ impl Sink for WorkerSink {
     fn exchange(&self, record: Box<Record>) {
         let state = &mut *self.0.borrow_mut();
         state.metrics.count(&record);
-        if !state.ends.has_sinks {
-            state.spare = Some(record);
-            return;
-        }
         match state.ends.put.push(record) {
             Ok(()) => {
                 let is_urgent = state.ends.put.pushed() & state.urgent_mask == 0;

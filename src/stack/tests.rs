@@ -366,9 +366,10 @@ async fn a_grpc_call_is_answered_in_grpc() {
 /// the same. (`e2e/tests/own_answers.rs` provokes them one by one over real sockets.)
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn every_kind_of_error_says_the_same_in_answer_event_and_metric() {
-    let sinks = pipeline::config::Sinks { stdout: None, file: None };
+    let sinks = pipeline::config::Sinks::default();
     let settings = pipeline::Config { sinks, ..pipeline::Config::default() };
-    let (pipeline, workers) = Pipeline::start(&settings, pipeline::Service::default(), 1).unwrap();
+    let (pipeline, workers) =
+        Pipeline::start(&settings, pipeline::Service::default(), 1, std::path::Path::new(".")).unwrap();
     let metrics: Rc<dyn Sink> = Rc::new(workers.into_iter().next().unwrap());
     let mut encoder = Encoder::new(&pipeline::Service::default(), 0);
     for kind in Kind::ALL {
@@ -391,7 +392,7 @@ async fn every_kind_of_error_says_the_same_in_answer_event_and_metric() {
 
         let record = fixture.records.0.borrow_mut().pop().expect("a record");
         let mut line = Vec::new();
-        encoder.exchange(&record, &mut line);
+        encoder.exchange(1, &record, &mut line);
         let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(event["sidelight.cause"], answer.cause);
         assert_eq!(event["http.response.status_code"], answer.status);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const IDLE_SECONDS: u32 = 600;
 
 /// sidelight: inbound listener, one route to a cluster, events to a file, metrics served.
-pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
+pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16) -> String {
     let certificates = bench.certificates;
     let pair = |pair: &crate::certificates::Pair| json!({ "certificate": pair.certificate.display().to_string(), "key": pair.key.display().to_string() });
     let mut inbound = json!({
@@ -18,8 +18,13 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         "routes": [{ "name": "all", "match": { "path": { "prefix": "/" } }, "cluster": "upstream" }],
     });
     let mut cluster = json!({ "endpoints": endpoints(bench, plane) });
+    let mut sinks = json!({ "file": { "path": bench.events_file().display().to_string() } });
     match plane {
         Plane::Http1 | Plane::Balance => {}
+        Plane::Otlp => {
+            let port = bench.receiver.map_or(0, |receiver| receiver.port);
+            sinks["otlp"] = json!({ "endpoint": format!("http://127.0.0.1:{port}") });
+        }
         Plane::Http2 => cluster["protocol"] = json!("http2"),
         Plane::Tls => {
             inbound["tls"] = pair(&certificates.server);
@@ -34,8 +39,8 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         "inbound": inbound,
         "outbound": { "address": "127.0.0.1:0" },
         "clusters": { "upstream": cluster },
-        "pipeline": { "sinks": { "file": { "path": bench.events_file().display().to_string() } } },
-        "admin": { "address": "127.0.0.1:0" },
+        "pipeline": { "sinks": sinks, "sampling": { "ratio": 1.0 } },
+        "admin": { "address": format!("127.0.0.1:{admin}") },
         "telemetry": { "address": "127.0.0.1:0" },
     });
     format!("{configuration:#}\n") // JSON is YAML
@@ -43,7 +48,7 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
 
 fn endpoints(bench: &Bench<'_>, plane: Plane) -> Vec<String> {
     let ports = match plane {
-        Plane::Http1 => bench.upstream.plain.to_vec(),
+        Plane::Http1 | Plane::Otlp => bench.upstream.plain.to_vec(),
         Plane::Http2 => bench.upstream.http2.into_iter().collect(),
         Plane::Tls => vec![bench.upstream.tls],
         Plane::Balance => bench.endpoints.ports.clone(),
@@ -56,7 +61,7 @@ pub fn haproxy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (bind, options) = match plane {
-        Plane::Http1 | Plane::Balance => (String::new(), String::new()),
+        Plane::Http1 | Plane::Otlp | Plane::Balance => (String::new(), String::new()),
         Plane::Http2 => ("proto h2".into(), "proto h2".into()),
         Plane::Tls => (
             format!("ssl crt {} ssl-min-ver TLSv1.3", server.joined.display()),
@@ -101,7 +106,7 @@ pub fn nginx(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (listen, scheme, tls) = match plane {
-        Plane::Http1 | Plane::Http2 | Plane::Balance => ("", "http", String::new()),
+        Plane::Http1 | Plane::Otlp | Plane::Http2 | Plane::Balance => ("", "http", String::new()),
         Plane::Tls => (
             "ssl",
             "https",
@@ -156,7 +161,7 @@ pub fn envoy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         cluster["lb_policy"] = json!("LEAST_REQUEST");
     }
     match plane {
-        Plane::Http1 | Plane::Balance => {}
+        Plane::Http1 | Plane::Otlp | Plane::Balance => {}
         Plane::Http2 => {
             let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
             cluster["typed_extension_protocol_options"] = json!({ options: {

@@ -11,22 +11,25 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// What a file must hold.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Certificate,
     Key,
     Any,
 }
 
+/// The keys of `tls`, of either side.
+pub(super) const TLS: [(&str, Kind); 4] = [
+    ("certificate", Kind::Certificate),
+    ("ca", Kind::Certificate),
+    ("client_ca", Kind::Certificate),
+    ("key", Kind::Key),
+];
+
 impl<'a> Check<'a, '_> {
     pub(super) fn files(&mut self, base: &Path) {
         let mut named: Vec<(Option<&Node>, Kind)> = Vec::new();
         let mut tls = |node: Option<&'a Node>| {
-            for (key, kind) in [
-                ("certificate", Kind::Certificate),
-                ("ca", Kind::Certificate),
-                ("client_ca", Kind::Certificate),
-                ("key", Kind::Key),
-            ] {
+            for (key, kind) in TLS {
                 named.push((node.and_then(|node| node.get(key)), kind));
             }
         };
@@ -41,10 +44,10 @@ impl<'a> Check<'a, '_> {
                 self.file(base, node, kind);
             }
         }
-        self.event_file(base);
+        self.event_files(base);
     }
 
-    fn file(&mut self, base: &Path, node: &Node, kind: Kind) {
+    pub(super) fn file(&mut self, base: &Path, node: &Node, kind: Kind) {
         let Some(text) = node.text().filter(|text| !text.is_empty()) else { return };
         let path = base.join(text);
         let shown = excerpt(text);
@@ -73,8 +76,15 @@ impl<'a> Check<'a, '_> {
         self.error(node.span, format!("`{shown}` holds no {needed} in PEM"), help);
     }
 
-    fn event_file(&mut self, base: &Path) {
-        let Some(node) = self.root.at(&["pipeline", "sinks", "file", "path"]) else { return };
+    /// Event files, which are created: one, or those of a list.
+    fn event_files(&mut self, base: &Path) {
+        let Some(sinks) = self.root.at(&["pipeline", "sinks", "file"]) else { return };
+        for path in std::iter::once(sinks).chain(sinks.items()).filter_map(|sink| sink.get("path")) {
+            self.event_file(base, path);
+        }
+    }
+
+    fn event_file(&mut self, base: &Path, node: &Node) {
         let Some(text) = node.text().filter(|text| !text.is_empty()) else { return };
         let path = base.join(text);
         if path.is_dir() {

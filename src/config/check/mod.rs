@@ -14,6 +14,7 @@ mod breaker;
 mod cluster;
 mod clusters;
 mod context;
+mod dependencies;
 mod files;
 mod headers;
 mod health;
@@ -23,6 +24,7 @@ mod quota;
 mod reach;
 mod retry;
 mod routes;
+mod sinks;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -46,7 +48,9 @@ pub fn check(root: &Node, base: Option<&Path>, problems: &mut Vec<Diagnostic>) {
     check.routes("inbound");
     check.routes("outbound");
     check.pipeline();
+    check.sinks(base);
     check.context(base);
+    check.dependencies(base);
     if let Some(base) = base {
         check.files(base);
     }

@@ -63,7 +63,7 @@ fn relative_paths_are_below_the_file() {
     std::fs::write(&path, format!("{START}pipeline: {{ sinks: {{ file: {{ path: events.ndjson }} }} }}\n"))
         .unwrap();
     let sinks = load(&path).unwrap().config.pipeline.sinks;
-    assert_eq!(sinks.file.unwrap().path, directory.path().join("events.ndjson"));
+    assert_eq!(sinks.file[0].path, directory.path().join("events.ndjson"));
     assert!(sinks.stdout.is_none(), "only the sinks that are written are on");
     let shown = shown(
         directory.path(),

@@ -17,6 +17,13 @@ fn each_broken_file_is_explained() {
     for case in cases {
         let (title, case) = case.split_once('\n').unwrap();
         let (input, wanted) = case.split_once(SHOWS).unwrap();
+        // Where files are looked at, sinks are made, and one that is not built in is refused for that.
+        let is_built = cfg!(all(feature = "kafka", feature = "nats"));
+        let has_optional = input.contains("kafka:") || input.contains("nats:");
+        if has_optional && !is_built {
+            anew.push_str(&format!("=== {title}\n{input}{SHOWS}{wanted}"));
+            continue;
+        }
         let shown = shown(input);
         if shown.trim_end() != wanted.trim_end() {
             different.push(format!("=== {title}\n{input}--- shows now\n{}", shown.trim_end()));

@@ -1,5 +1,6 @@
 //! What a user sees of the configuration: messages, examples, schema, and that nothing panics.
 
+mod documents;
 mod examples;
 mod files;
 mod golden;

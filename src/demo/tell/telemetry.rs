@@ -16,7 +16,7 @@ pub(in crate::demo) fn files(
     observed: &Observed,
     expectations: &mut Expectations,
 ) {
-    terminal.heading("Where the telemetry went");
+    terminal.heading("The event files, and the metrics");
     let mut rows = Vec::new();
     for (node, (_, events)) in mesh.nodes.iter().zip(&observed.by_node) {
         let bytes = std::fs::metadata(&node.sidecar.events).map_or(0, |metadata| metadata.len());

@@ -127,6 +127,10 @@ impl Shard {
         search.look(&self.lock());
     }
 
+    pub(super) fn each(&self, see: impl FnMut(&Entry)) {
+        self.lock().live().iter().for_each(see);
+    }
+
     /// Enters an exchange, before the application is given it. `context` appends what is to be handed to the calls that
     /// serve it; it is called under the shard's lock, so it only copies.
     pub fn enter(

@@ -10,8 +10,8 @@ pub const SPAN: &str = "sidelight/span/1";
 
 impl Encoder {
     /// Appends the event of one of the record's further attempts, without a line end.
-    pub fn resend(&mut self, record: &Record, resend: &Resend, out: &mut Vec<u8>) {
-        self.head(SPAN, record.started_at + resend.started, out);
+    pub fn resend(&mut self, sequence: u64, record: &Record, resend: &Resend, out: &mut Vec<u8>) {
+        self.head(sequence, SPAN, record.started_at + resend.started, out);
         out.extend_from_slice(br#","trace_id":""#);
         out.extend_from_slice(&trace_id_hex(&record.trace.trace_id));
         out.extend_from_slice(br#"","span_id":""#);

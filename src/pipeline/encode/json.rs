@@ -167,8 +167,24 @@ pub(super) fn value(out: &mut Vec<u8>, given: &Value) {
     }
 }
 
+/// JSON that is valid already, as it is written; what is unsafe in its texts is escaped, a control outside of them (a tab)
+/// becomes a space.
+pub(in crate::pipeline) fn raw(out: &mut Vec<u8>, given: &str) {
+    if given.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return out.extend_from_slice(given.as_bytes());
+    }
+    for char in given.chars() {
+        match char {
+            ' '..='~' => out.push(char as u8),
+            _ if char.is_ascii_control() && char != '\u{7f}' => out.push(b' '),
+            _ if is_unsafe(char) => unicode(out, char as u32),
+            _ => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
 /// A text with its quotes.
-pub(super) fn quoted(out: &mut Vec<u8>, given: &[u8]) {
+pub(in crate::pipeline) fn quoted(out: &mut Vec<u8>, given: &[u8]) {
     out.push(b'"');
     text(out, given);
     out.push(b'"');

@@ -8,11 +8,13 @@
 
 mod address;
 mod attempt;
-mod json;
+pub(super) mod json;
 mod keys;
 mod names;
 mod notes;
 mod timestamp;
+
+pub use attempt::SPAN;
 
 use super::Service;
 use super::metrics::block::{METHOD_OTHER, method_class};
@@ -39,7 +41,7 @@ pub const CONNECTION: &str = "sidelight/connection/1";
 const EVENT_BYTES: usize = 2048;
 
 /// Names of the gRPC status codes, by number (<https://grpc.io/docs/guides/status-codes/>).
-const GRPC_STATUS: [&str; 17] = [
+pub(in crate::pipeline) const GRPC_STATUS: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",
@@ -65,7 +67,6 @@ pub struct Encoder {
     id: Box<[u8]>,
     /// `service.name` and the other attributes of the resource.
     service: Box<[u8]>,
-    sequence: u64,
     clock: Clock,
     names: Names,
     client: Client,
@@ -73,7 +74,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder for events of `service`, whose sequence begins anew in `epoch` (microseconds since 1970).
-    pub fn new(service: &Service, epoch: u128) -> Encoder {
+    pub fn new(service: &Service, epoch: u64) -> Encoder {
         let mut id = br#"","id":{"instance":"#.to_vec();
         json::quoted(&mut id, service.instance.as_bytes());
         // Writing into memory does not fail.
@@ -99,22 +100,16 @@ impl Encoder {
         Encoder {
             id: id.into(),
             service: head.into(),
-            sequence: 0,
             clock: Clock::new(),
             names: Names::default(),
             client: Client::new(),
         }
     }
 
-    /// Leaves out so many sequence numbers, for events that were lost before they came here.
-    pub fn skip(&mut self, events: u64) {
-        self.sequence += events;
-    }
-
     /// Appends the event of an exchange, without a line end.
-    pub fn exchange(&mut self, record: &Record, out: &mut Vec<u8>) {
+    pub fn exchange(&mut self, sequence: u64, record: &Record, out: &mut Vec<u8>) {
         out.reserve(EVENT_BYTES);
-        self.head(if record.is_opaque { CONNECTION } else { EXCHANGE }, record.started_at, out);
+        self.head(sequence, if record.is_opaque { CONNECTION } else { EXCHANGE }, record.started_at, out);
         // All texts of a record lie in one buffer, so one look tells whether any needs escaping.
         let is_plain = json::is_plain(&record.text);
         context(record, is_plain, out);
@@ -129,8 +124,14 @@ impl Encoder {
 
     /// Appends another event, without a line end. Members of `attributes` that are named as in the head are left out;
     /// anything but an object becomes `body`.
-    pub fn event(&mut self, schema: &str, at: SystemTime, attributes: &Value, out: &mut Vec<u8>) {
-        self.head(schema, at, out);
+    pub fn event(
+        &mut self,
+        sequence: u64,
+        (schema, at): (&str, SystemTime),
+        attributes: &Value,
+        out: &mut Vec<u8>,
+    ) {
+        self.head(sequence, schema, at, out);
         out.extend_from_slice(&self.service);
         match attributes {
             Value::Object(members) => {
@@ -144,16 +145,49 @@ impl Encoder {
         out.push(b'}');
     }
 
+    /// Appends an event whose members somebody else encoded, as one JSON object: it is believed to be one. Where it begins
+    /// with a `timestamp`, that is the event's.
+    pub fn members(
+        &mut self,
+        sequence: u64,
+        (schema, at): (&str, SystemTime),
+        object: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let inner = object.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+        let inner = inner.map(<[u8]>::trim_ascii);
+        if inner.is_some_and(|inner| inner.starts_with(br#""timestamp":"#)) {
+            self.id(sequence, schema, out);
+        } else {
+            self.head(sequence, schema, at, out);
+        }
+        match inner {
+            Some(b"") => {}
+            Some(inner) => {
+                out.push(b',');
+                out.extend_from_slice(inner);
+            }
+            None => member(out, "body", &Value::from(String::from_utf8_lossy(object))),
+        }
+        out.extend_from_slice(&self.service);
+        out.push(b'}');
+    }
+
     #[inline]
-    fn head(&mut self, schema: &str, at: SystemTime, out: &mut Vec<u8>) {
-        self.sequence += 1;
+    fn head(&mut self, sequence: u64, schema: &str, at: SystemTime, out: &mut Vec<u8>) {
+        self.id(sequence, schema, out);
+        out.extend_from_slice(br#","timestamp":""#);
+        out.extend_from_slice(self.clock.text(at));
+        out.push(b'"');
+    }
+
+    #[inline]
+    fn id(&self, sequence: u64, schema: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"schema":""#);
         out.extend_from_slice(schema.as_bytes());
         out.extend_from_slice(&self.id);
-        json::number(out, self.sequence);
-        out.extend_from_slice(br#"},"timestamp":""#);
-        out.extend_from_slice(self.clock.text(at));
-        out.push(b'"');
+        json::number(out, sequence);
+        out.push(b'}');
     }
 }
 

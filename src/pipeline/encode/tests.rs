@@ -68,7 +68,7 @@ pub(crate) fn full() -> Record {
 
 fn line(record: &Record) -> String {
     let mut out = Vec::new();
-    encoder().exchange(record, &mut out);
+    encoder().exchange(1, record, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -172,18 +172,21 @@ fn grpc_statuses_have_their_names() {
 }
 
 #[test]
-fn lost_events_are_a_gap_and_other_events_have_the_same_head() {
+fn other_events_have_the_same_head() {
     let mut encoder = encoder();
     let mut out = Vec::new();
     encoder.event(
-        "sidelight/config/1",
-        UNIX_EPOCH,
+        1,
+        ("sidelight/config/1", UNIX_EPOCH),
         &json!({ "id": 7, "x": [1, null, {"y": "\n"}], "service.name": "z" }),
         &mut out,
     );
-    encoder.skip(5);
     out.push(b'\n');
-    encoder.event("sidelight/app_log/1", UNIX_EPOCH, &json!("a line"), &mut out);
+    encoder.event(7, ("sidelight/app_log/1", UNIX_EPOCH), &json!("a line"), &mut out);
+    out.push(b'\n');
+    encoder.members(8, ("sidelight/app_log/1", UNIX_EPOCH), b" { \"a\": [1] } ", &mut out);
+    out.push(b'\n');
+    encoder.members(9, ("sidelight/app_log/1", UNIX_EPOCH), b"{}", &mut out);
     let text = String::from_utf8(out).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["schema"], "sidelight/config/1");
@@ -195,5 +198,6 @@ fn lost_events_are_a_gap_and_other_events_have_the_same_head() {
     assert_eq!(events[0]["service.name"], "checkout", "the head cannot be forged");
     assert_eq!(events[1]["id"]["sequence"], 7);
     assert_eq!(events[1]["body"], "a line");
-    assert_eq!(text.matches("service.name").count(), 2);
+    assert_eq!((&events[2]["a"], &events[3]["id"]["sequence"]), (&json!([1]), &json!(9)));
+    assert_eq!(text.matches("service.name").count(), 4);
 }

@@ -164,7 +164,7 @@ pub struct Key {
 }
 
 impl Key {
-    fn of(record: &Record) -> Key {
+    pub(super) fn of(record: &Record) -> Key {
         Key {
             direction: record.direction,
             cluster: record.cluster.clone(),
@@ -222,7 +222,7 @@ impl Default for Cell {
 
 /// [`Key`] as machine words: labels by the address of their text, the rest packed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct LocalKey {
+pub(super) struct LocalKey {
     cluster: usize,
     route: usize,
     pattern: usize,
@@ -230,7 +230,7 @@ struct LocalKey {
 }
 
 impl LocalKey {
-    fn of(record: &Record) -> LocalKey {
+    pub(super) fn of(record: &Record) -> LocalKey {
         let cause = record.cause.map_or(u8::MAX, |kind| kind as u8);
         let bits = [
             record.direction as u8,

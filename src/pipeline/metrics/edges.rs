@@ -5,7 +5,10 @@
 use super::context::{SOURCES, position};
 use super::histogram::Totals;
 use super::registry::{Cells, Registry};
+use super::text::{Kind, Page};
 use crate::exchange::{Direction, ParentSource};
+use crate::pipeline::graph::format::prometheus;
+use crate::pipeline::graph::{Map, Report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -115,6 +118,40 @@ impl Registry {
             }
         }
         std::iter::once(clients).chain(clusters.into_values()).collect()
+    }
+
+    /// The dependency graph of this process, as it is now.
+    pub fn graph_report(&self) -> Report {
+        self.graph.report(&self.service, self.started_at, SystemTime::now(), &self.edges())
+    }
+
+    pub(super) fn render_graph(&self, page: &mut Page) {
+        let (edges, overflow) = self.graph.size();
+        page.family("sidelight_graph_edges", Kind::Gauge, "Edges of the dependency graph that are kept.");
+        page.number(&[], edges as u64);
+        page.family(
+            "sidelight_graph_overflow",
+            Kind::Counter,
+            "Exchanges that the graph has in an _other edge because there are too many.",
+        );
+        page.number(&[], overflow);
+        let report = self.graph_report();
+        let of = |state: &'static str| report.depends_on.iter().filter(move |it| it.state == state);
+        if of("undeclared").next().is_some() {
+            let help = "Calls to clusters that service.depends_on does not declare.";
+            page.family("sidelight_dependency_undeclared_calls", Kind::Counter, help);
+            for state in of("undeclared") {
+                page.number(&[("sidelight_cluster", &state.service)], state.calls);
+            }
+        }
+        if report.depends_on.iter().any(|state| state.criticality.is_some()) {
+            let help = "Whether a declared dependency was called since the start.";
+            page.family("sidelight_dependency_used", Kind::Gauge, help);
+            for state in of("used").chain(of("unused")) {
+                page.number(&[("dependency", &state.service)], u64::from(state.calls > 0));
+            }
+        }
+        prometheus::families(&Map::of_report(&report), self.graph_metrics, page);
     }
 
     /// When the counting began.

@@ -59,6 +59,11 @@ impl Durations {
         Histogram::new(&DURATION_BOUNDS)
     }
 
+    /// The position of the bucket that a duration falls into.
+    pub(super) fn bucket_of(nanos: u64) -> usize {
+        DURATION_BOUNDS.iter().take_while(|bound| nanos > **bound).count()
+    }
+
     /// Counts one duration; 584 years and more count as that.
     #[inline]
     pub fn observe_duration(&self, duration: Duration) {

@@ -12,16 +12,19 @@
 //! How it fails: it cannot; what cannot be read from the system is left out of the scrape.
 
 mod admission;
+mod app_log;
 pub(crate) mod block;
+pub(crate) mod collect;
 pub mod connections;
 mod context;
 mod edges;
+pub mod exemplars;
 pub mod histogram;
 pub mod process;
 pub mod registry;
 mod render;
 mod resilience;
-mod text;
+pub(super) mod text;
 
 pub use connections::{Connected, ConnectionStats, Detected};
 pub use edges::Edge;

@@ -7,9 +7,12 @@
 
 use super::block::{Block, Cell, Key, Writer};
 use super::connections::ConnectionStats;
+use super::exemplars::Table;
 use crate::cluster::Cluster;
 use crate::error::Kind;
 use crate::exchange::Direction;
+use crate::pipeline::app_log::Stats;
+use crate::pipeline::graph::{self, Live};
 use crate::pipeline::{Accounts, Service};
 use crate::quota::Limits;
 use crate::resilience::admission::Admission;
@@ -35,13 +38,18 @@ pub struct Registry {
     pub(super) series: DashMap<Key, Cells, foldhash::fast::RandomState>,
     series_count: AtomicUsize,
     pub(super) overflow: AtomicU64,
+    /// By series; written by the pipeline's thread.
+    pub(super) exemplars: Mutex<Table>,
     pub(super) connections: Mutex<Vec<Arc<ConnectionStats>>>,
     pub(super) clusters: ArcSwap<Vec<Arc<Cluster>>>,
     pub(super) limits: OnceLock<Arc<Limits>>,
     pub(super) admissions: ArcSwap<Vec<Arc<Admission>>>,
     pub(super) overload: OnceLock<Arc<Overload>>,
+    pub(super) app_output: OnceLock<Arc<Stats>>,
     pub(super) config: Mutex<ConfigState>,
     pub(super) accounts: Accounts,
+    pub(super) graph: Live,
+    pub(super) graph_metrics: graph::config::MetricsConfig,
 }
 
 /// What became of configurations.
@@ -87,14 +95,34 @@ impl Registry {
             series: DashMap::default(),
             series_count: AtomicUsize::new(0),
             overflow: AtomicU64::new(0),
+            exemplars: Mutex::default(),
             connections: Mutex::default(),
             clusters: ArcSwap::default(),
             limits: OnceLock::new(),
             admissions: ArcSwap::default(),
             overload: OnceLock::new(),
+            app_output: OnceLock::new(),
             config: Mutex::default(),
             accounts,
+            graph: Live::default(),
+            graph_metrics: graph::config::MetricsConfig::default(),
         }
+    }
+
+    /// The same, with the graph of this process, and the names under which it is shown.
+    pub(crate) fn with_graph(
+        service: Service,
+        blocks: Vec<Arc<Block>>,
+        accounts: Accounts,
+        graph: Live,
+        graph_metrics: graph::config::MetricsConfig,
+    ) -> Registry {
+        Registry { graph, graph_metrics, ..Registry::new(service, blocks, accounts) }
+    }
+
+    /// The dependency graph of this process.
+    pub fn graph(&self) -> &Live {
+        &self.graph
     }
 
     /// The counters of a listener; the same ones for the same name. Names come from the configuration.

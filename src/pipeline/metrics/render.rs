@@ -4,6 +4,7 @@
 //! begin with `sidelight_`; the process's are Prometheus' own. How it fails: what cannot be read is left out.
 
 use super::block::{Key, METHODS};
+use super::exemplars::{Row, Table};
 use super::histogram::Totals;
 use super::process::Usage;
 use super::registry::{Cells, ConfigState, Registry, lock};
@@ -11,6 +12,8 @@ use super::text::{Format, Kind, Label, Page};
 use super::{SERIES_MAX, connections::Detected};
 use crate::cluster::{Cluster, Endpoint};
 use crate::exchange::Direction;
+use crate::pipeline::Account;
+use crate::pipeline::spool::Reason;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,17 +26,24 @@ impl Registry {
     /// Everything, as text.
     pub fn render(&self, format: Format) -> String {
         let mut page = Page::new(format);
-        self.render_exchanges(&mut page);
-        self.render_causes(&mut page);
-        self.render_context(&mut page);
-        self.render_connections(&mut page);
-        self.render_clusters(&mut page);
-        self.render_resilience(&mut page);
-        self.render_admission(&mut page);
-        self.render_pipeline(&mut page);
-        self.render_config(&mut page);
-        self.render_process(&mut page);
+        self.walk(&mut page);
         page.finish()
+    }
+
+    /// Everything, onto a page.
+    pub(super) fn walk(&self, page: &mut Page) {
+        self.render_exchanges(page);
+        self.render_causes(page);
+        self.render_context(page);
+        self.render_connections(page);
+        self.render_clusters(page);
+        self.render_resilience(page);
+        self.render_admission(page);
+        self.render_graph(page);
+        self.render_pipeline(page);
+        self.render_app_output(page);
+        self.render_config(page);
+        self.render_process(page);
     }
 
     fn render_exchanges(&self, page: &mut Page) {
@@ -42,7 +52,7 @@ impl Registry {
             let name = format!("http_{side}_request_duration_seconds");
             page.family(&name, Kind::Histogram, "Duration of exchanges, to the last byte of the answer.");
             for (key, durations) in series.durations.iter().filter(|(key, _)| key.direction == direction) {
-                render_duration(page, key, durations);
+                render_duration(page, key, durations, series.exemplars.get(key));
             }
             let sizes = [("request", &series.request_bodies), ("response", &series.response_bodies)];
             for (what, sums) in sizes {
@@ -154,22 +164,60 @@ impl Registry {
 
     fn render_pipeline(&self, page: &mut Page) {
         let accounts = self.accounts().read();
-        page.family("sidelight_pipeline_produced", Kind::Counter, "Events that came into being.");
+        let mut family = |name: &str, kind, help: &str, value: fn(&Account) -> u64| {
+            page.family(name, kind, help);
+            for account in &accounts {
+                page.number(&[("sink", &account.sink)], value(account));
+            }
+        };
+        family("sidelight_pipeline_produced", Kind::Counter, "Events that came into being.", |a| a.produced);
+        let help = "Events that the sink has settled.";
+        family("sidelight_pipeline_delivered", Kind::Counter, help, |account| account.delivered);
+        let help = "Of the delivered ones: events that the sink has no form for.";
+        family("sidelight_pipeline_passed_over", Kind::Counter, help, |account| account.passed_over);
+        let help = "Events on their way to the sink.";
+        family("sidelight_pipeline_queued", Kind::Gauge, help, |account| account.queued);
+        let help = "1 while the sink takes events.";
+        family("sidelight_sink_up", Kind::Gauge, help, |account| u64::from(account.is_up));
+        let help = "Attempts that failed and were made again.";
+        family("sidelight_sink_retries", Kind::Counter, help, |account| account.retries);
+        let help = "Events that the sink refused for good; they are in the file of dead letters.";
+        family("sidelight_sink_dead_letters", Kind::Counter, help, |account| {
+            account.dropped.get(Reason::Rejected as usize).copied().unwrap_or_default()
+        });
+        page.family("sidelight_pipeline_dropped", Kind::Counter, "Events that the sink did not get.");
         for account in &accounts {
-            page.number(&[("sink", account.sink)], account.produced);
+            for (reason, count) in Reason::ALL.iter().zip(account.dropped) {
+                page.number(&[("sink", &account.sink), ("reason", reason.name())], count);
+            }
         }
-        page.family("sidelight_pipeline_delivered", Kind::Counter, "Events that the sink has written.");
-        for account in &accounts {
-            page.number(&[("sink", account.sink)], account.delivered);
+        let Some(spool) = self.accounts().spool() else { return };
+        let gauges = [
+            ("sidelight_spool_disk_bytes", spool.disk_bytes, "Bytes of the spool on disk."),
+            ("sidelight_spool_memory_bytes", spool.memory_bytes, "Bytes of the spool in memory."),
+            ("sidelight_spool_segments", spool.segments as u64, "Segments that some sink has not had."),
+            (
+                "sidelight_spool_in_memory",
+                u64::from(self.accounts().is_disk_refusing()),
+                "1 while events wait in memory because the disk refuses them.",
+            ),
+        ];
+        for (name, value, help) in gauges {
+            page.family(name, Kind::Gauge, help);
+            page.number(&[], value);
         }
-        page.family("sidelight_pipeline_dropped", Kind::Counter, "Events that were lost.");
-        for account in &accounts {
-            page.number(&[("sink", account.sink), ("reason", "queue_full")], account.dropped_full);
-            page.number(&[("sink", account.sink), ("reason", "write_failed")], account.dropped_failed);
-        }
-        page.family("sidelight_pipeline_queued", Kind::Gauge, "Events on their way to the sink.");
-        for account in &accounts {
-            page.number(&[("sink", account.sink)], account.queued);
+        let counters = [
+            ("sidelight_spool_write_errors", spool.write_errors, "Times that the disk refused bytes."),
+            (
+                "sidelight_spool_damaged_ranges",
+                spool.damaged_ranges,
+                "Ranges of damaged bytes that were met.",
+            ),
+            ("sidelight_spool_damaged_bytes", spool.damaged_bytes, "Damaged bytes that were met."),
+        ];
+        for (name, value, help) in counters {
+            page.family(name, Kind::Counter, help);
+            page.number(&[], value);
         }
     }
 
@@ -232,7 +280,7 @@ fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn render_duration(page: &mut Page, key: &Key, durations: &Totals) {
+fn render_duration(page: &mut Page, key: &Key, durations: &Totals, exemplars: Option<&Row>) {
     let status = if key.status == 0 { String::new() } else { key.status.to_string() };
     let error_type = match key.cause {
         Some(kind) => kind.cause(),
@@ -252,7 +300,7 @@ fn render_duration(page: &mut Page, key: &Key, durations: &Totals) {
         ("sidelight_cluster", key.cluster.as_deref().unwrap_or_default()),
         ("sidelight_route", key.route.as_deref().unwrap_or_default()),
     ];
-    page.histogram(&labels, durations, NANOS);
+    page.histogram_with(&labels, durations, NANOS, exemplars.map_or(&[], |row| row));
 }
 
 /// The cells, summed over the workers; sizes and retries over everything but direction and cluster, because a
@@ -263,6 +311,7 @@ struct Snapshot {
     request_bodies: BTreeMap<(u8, String), Totals>,
     response_bodies: BTreeMap<(u8, String), Totals>,
     retries: BTreeMap<String, u64>,
+    exemplars: Table,
 }
 
 impl Snapshot {
@@ -270,7 +319,7 @@ impl Snapshot {
         // Cells are copied out first, so that no shard is locked while texts are made: a worker may wait for one.
         let series: Vec<(Key, Cells)> =
             registry.series.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect();
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { exemplars: lock(&registry.exemplars).clone(), ..Snapshot::default() };
         for (key, cells) in series {
             let cluster = key.cluster.as_deref().unwrap_or_default().to_owned();
             let place = (key.direction as u8, cluster.clone());

@@ -3,7 +3,12 @@
 //! They differ in little: OpenMetrics names a counter's family without `_total` and an info's without `_info`, knows
 //! units, and ends with a mark (<https://prometheus.io/docs/specs/om/open_metrics_spec/>). How it fails: it cannot.
 
+use super::collect::{self, Family, Number};
+use super::exemplars::Exemplar;
+use super::histogram::Totals;
+use crate::context::ids::{span_id_hex, trace_id_hex};
 use std::fmt::Write;
+use std::time::UNIX_EPOCH;
 
 /// In which format a scrape is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl Format {
 
 /// What kind of numbers a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Only grows; samples end with `_total`.
     Counter,
     /// Goes up and down.
@@ -55,23 +60,29 @@ pub(super) enum Kind {
 }
 
 /// A label.
-pub(super) type Label<'a> = (&'a str, &'a str);
+pub(in crate::pipeline) type Label<'a> = (&'a str, &'a str);
 
 /// A scrape that is being written.
-pub(super) struct Page {
+pub(in crate::pipeline) struct Page {
     out: String,
     format: Format,
     name: String,
     kind: Kind,
+    /// Where the numbers go instead of into a text.
+    pub(super) families: Option<Vec<Family>>,
 }
 
 impl Page {
-    pub(super) fn new(format: Format) -> Page {
-        Page { out: String::with_capacity(32 * 1024), format, name: String::new(), kind: Kind::Gauge }
+    pub(in crate::pipeline) fn new(format: Format) -> Page {
+        let out = String::with_capacity(32 * 1024);
+        Page { out, format, name: String::new(), kind: Kind::Gauge, families: None }
     }
 
     /// Begins a family. `name` has no `_total` or `_info`; a unit is its last part.
-    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(in crate::pipeline) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        if let Some(families) = &mut self.families {
+            return families.push(Family::new(name, kind, help));
+        }
         self.name.clear();
         self.name.push_str(name);
         self.kind = kind;
@@ -92,31 +103,93 @@ impl Page {
     }
 
     /// A whole number of the family.
-    pub(super) fn number(&mut self, labels: &[Label<'_>], value: u64) {
+    pub(in crate::pipeline) fn number(&mut self, labels: &[Label<'_>], value: u64) {
+        if let Some(families) = &mut self.families {
+            return collect::add(families, labels, Number::Int(value));
+        }
         self.sample(self.suffix(), labels, None);
         let _ = writeln!(self.out, " {value}");
     }
 
     /// A fraction of the family.
-    pub(super) fn fraction(&mut self, labels: &[Label<'_>], value: f64) {
+    pub(in crate::pipeline) fn fraction(&mut self, labels: &[Label<'_>], value: f64) {
+        if let Some(families) = &mut self.families {
+            return collect::add(families, labels, Number::Double(value));
+        }
         self.sample(self.suffix(), labels, None);
         let _ = writeln!(self.out, " {value:?}");
     }
 
     /// The buckets, count and sum of a histogram. `scale` turns its unit into the family's.
-    pub(super) fn histogram(&mut self, labels: &[Label<'_>], totals: &super::histogram::Totals, scale: f64) {
+    pub(super) fn histogram(&mut self, labels: &[Label<'_>], totals: &Totals, scale: f64) {
+        self.histogram_with(labels, totals, scale, &[]);
+    }
+
+    /// The same with an exemplar for each bucket that has one; only OpenMetrics shows them.
+    pub(super) fn histogram_with(
+        &mut self,
+        labels: &[Label<'_>],
+        totals: &Totals,
+        scale: f64,
+        exemplars: &[Option<Exemplar>],
+    ) {
+        if let Some(families) = &mut self.families {
+            return collect::add(families, labels, Number::histogram(totals, scale));
+        }
+        let exemplar = |bucket: usize| exemplars.get(bucket).copied().flatten();
         let mut cumulative = 0;
-        for (bound, count) in totals.bounds.iter().zip(&totals.buckets) {
+        for (bucket, (bound, count)) in totals.bounds.iter().zip(&totals.buckets).enumerate() {
             cumulative += count;
             let bound = format!("{:?}", *bound as f64 / scale);
             self.sample("_bucket", labels, Some(&bound));
-            let _ = writeln!(self.out, " {cumulative}");
+            let _ = write!(self.out, " {cumulative}");
+            self.end_bucket(exemplar(bucket), scale);
         }
         let count = totals.count();
         self.sample("_bucket", labels, Some("+Inf"));
-        let _ = writeln!(self.out, " {count}");
+        let _ = write!(self.out, " {count}");
+        self.end_bucket(exemplar(totals.bounds.len()), scale);
         self.sample("_sum", labels, None);
         let _ = writeln!(self.out, " {:?}", totals.sum as f64 / scale);
+        self.sample("_count", labels, None);
+        let _ = writeln!(self.out, " {count}");
+    }
+
+    /// The end of a bucket's line.
+    fn end_bucket(&mut self, exemplar: Option<Exemplar>, scale: f64) {
+        if let Some(Exemplar { trace_id, span_id, nanos, at }) =
+            exemplar.filter(|_| self.format == Format::OpenMetrics)
+        {
+            let (trace_id, span_id) = (trace_id_hex(&trace_id), span_id_hex(&span_id));
+            let (trace_id, span_id) = (String::from_utf8_lossy(&trace_id), String::from_utf8_lossy(&span_id));
+            let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64 / 1e3;
+            let value = nanos as f64 / scale;
+            let _ = write!(self.out, " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {value:?} {at:?}");
+        }
+        self.out.push('\n');
+    }
+
+    /// A histogram out of how many values are at or below each bound.
+    pub(in crate::pipeline) fn buckets(
+        &mut self,
+        labels: &[Label<'_>],
+        cumulative: impl IntoIterator<Item = (f64, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
+        if self.families.is_some() {
+            // Families that are drawn in one tool's own names have no other form.
+            return;
+        }
+        for (bound, here) in cumulative {
+            let bound = format!("{bound:?}");
+            self.sample("_bucket", labels, Some(&bound));
+            let _ = writeln!(self.out, " {}", here.min(count));
+        }
+        self.sample("_bucket", labels, Some("+Inf"));
+        let _ = writeln!(self.out, " {count}");
+        self.sample("_sum", labels, None);
+        let _ = writeln!(self.out, " {sum:?}");
         self.sample("_count", labels, None);
         let _ = writeln!(self.out, " {count}");
     }
@@ -156,7 +229,7 @@ impl Page {
     }
 
     /// The whole text.
-    pub(super) fn finish(mut self) -> String {
+    pub(in crate::pipeline) fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.out.push_str("# EOF\n");
         }

@@ -1,60 +1,59 @@
-//! Writing lines so that every one is either whole or counted as lost.
+//! Writing lines so that every one is either whole or written again.
 //!
-//! How it fails: an error (no space, a broken pipe) ends the batch; the lines that were written in whole are delivered,
-//! the others lost. A line that was cut is ended before the next one, so that a reader loses it alone.
+//! How it fails: an error (no space, a broken pipe) ends the batch; the lines that were written in whole are settled, the
+//! others come again. A line that was cut is ended before the next one, so that a reader loses nothing but the cut part.
 
-use super::super::accounts::SinkStats;
+use super::sink::{Failure, Sent};
+use crate::pipeline::spool::Batch;
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-/// How often a failing sink says so in the log.
-const WARN_EVERY: Duration = Duration::from_secs(60);
-
-/// Settles batches, and warns.
+/// Writes batches as lines.
+#[derive(Default)]
 pub(super) struct Output {
-    stats: Arc<SinkStats>,
+    lines: Vec<u8>,
     /// The last line was cut.
     is_torn: bool,
-    warned_at: Option<Instant>,
 }
 
 impl Output {
-    pub(super) fn new(name: &'static str) -> Output {
-        Output { stats: Arc::new(SinkStats::new(name)), is_torn: false, warned_at: None }
-    }
-
-    pub(super) fn stats(&self) -> &Arc<SinkStats> {
-        &self.stats
-    }
-
     /// The next line begins on a fresh target.
     pub(super) fn renewed(&mut self) {
         self.is_torn = false;
     }
 
-    /// Writes `batch`, which is `events` whole lines.
-    pub(super) fn write(&mut self, target: &mut impl Write, batch: &[u8], events: u64) {
-        let (written, result) = self.write_lines(target, batch);
-        let delivered = match result {
-            Ok(()) => events,
+    /// The last line was cut, by whoever wrote before.
+    pub(super) fn torn(&mut self) {
+        self.is_torn = true;
+    }
+
+    /// Writes the batch. Returns how many bytes of lines were written, too.
+    pub(super) fn write(&mut self, target: &mut impl Write, batch: &Batch) -> (u64, Result<Sent, Failure>) {
+        self.lines.clear();
+        for event in batch.events() {
+            self.lines.extend_from_slice(event.payload);
+            self.lines.push(b'\n');
+        }
+        let (written, result) = self.write_lines(target);
+        let result = match result {
+            Ok(()) => Ok(Sent::all(batch)),
             Err(error) => {
-                let written = batch.get(..written).unwrap_or_default();
+                let written = self.lines.get(..written).unwrap_or_default();
                 self.is_torn |= written.last().is_some_and(|byte| *byte != b'\n');
-                let whole = memchr::memchr_iter(b'\n', written).count() as u64;
-                self.warn("events are lost: cannot write", &error);
-                whole
+                let whole = memchr::memchr_iter(b'\n', written).count();
+                match whole.checked_sub(1).and_then(|last| batch.events().nth(last)) {
+                    // The rest comes again, and fails again if the error stays.
+                    Some(last) => Ok(Sent { through: Some(last.sequence), ..Sent::default() }),
+                    None => Err(Failure::retry(format!("cannot write: {error}"))),
+                }
             }
         };
-        // Release: who sees these events settled has seen them produced.
-        let stats = &*self.stats;
-        stats.delivered.store(stats.delivered.load(Ordering::Relaxed) + delivered, Ordering::Release);
-        stats.failed.store(stats.failed.load(Ordering::Relaxed) + (events - delivered), Ordering::Release);
+        // One huge batch must not pin its size for ever.
+        self.lines.shrink_to(4 << 20);
+        (written as u64, result)
     }
 
     /// Writes all of it. Returns how much was written, and what stopped it.
-    fn write_lines(&mut self, target: &mut impl Write, batch: &[u8]) -> (usize, io::Result<()>) {
+    fn write_lines(&mut self, target: &mut impl Write) -> (usize, io::Result<()>) {
         if self.is_torn {
             if let Err(error) = target.write_all(b"\n") {
                 return (0, Err(error));
@@ -62,7 +61,7 @@ impl Output {
             self.is_torn = false;
         }
         let mut written = 0;
-        while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.lines.get(written..).filter(|rest| !rest.is_empty()) {
             match target.write(rest) {
                 Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(bytes) => written += bytes,
@@ -72,20 +71,12 @@ impl Output {
         }
         (written, Ok(()))
     }
-
-    /// Says what is wrong, at most once in [`WARN_EVERY`].
-    pub(super) fn warn(&mut self, what: &'static str, error: &io::Error) {
-        let now = Instant::now();
-        if self.warned_at.is_none_or(|at| now.duration_since(at) >= WARN_EVERY) {
-            self.warned_at = Some(now);
-            tracing::warn!(sink = self.stats.name, %error, "{what}");
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::sinks::tests::batch;
 
     /// Takes so many bytes, then fails until it is given room again.
     struct Full {
@@ -109,24 +100,18 @@ mod tests {
         }
     }
 
-    fn settled(output: &Output) -> (u64, u64) {
-        (output.stats.delivered.load(Ordering::Relaxed), output.stats.failed.load(Ordering::Relaxed))
-    }
-
     #[test]
-    fn a_full_disk_loses_only_the_lines_that_do_not_fit() {
-        let mut output = Output::new("file");
-        let mut full = Full { taken: Vec::new(), room: 8 };
-        output.write(&mut full, b"{1}\n{2}\n{3}\n", 3);
-        assert_eq!(settled(&output), (2, 1), "two lines fit exactly");
-        full.room = 2;
-        output.write(&mut full, b"{4}\n", 1);
-        assert_eq!(settled(&output), (2, 2));
-        output.write(&mut full, b"{5}\n", 1);
-        assert_eq!(settled(&output), (2, 3));
+    fn a_full_disk_settles_only_the_lines_that_fit_and_ends_the_one_that_was_cut() {
+        let mut output = Output::default();
+        let mut full = Full { taken: Vec::new(), room: 10 };
+        let through = |result: Result<Sent, Failure>| result.map(|sent| sent.through);
+        let (_, result) = output.write(&mut full, &batch(&["{1}", "{2}", "{3}"]));
+        assert_eq!(through(result), Ok(Some(2)), "two lines fit, and half of the third");
+        let (_, result) = output.write(&mut full, &batch(&["{3}"]));
+        assert!(matches!(result, Err(Failure::Retry { .. })));
         full.room = 100;
-        output.write(&mut full, b"{6}\n", 1);
-        assert_eq!(settled(&output), (3, 3));
-        assert_eq!(full.taken, b"{1}\n{2}\n{4\n{6}\n", "the cut line is ended before the next");
+        let (_, result) = output.write(&mut full, &batch(&["{3}", "{4}"]));
+        assert_eq!(through(result), Ok(Some(2)));
+        assert_eq!(full.taken, b"{1}\n{2}\n{3\n{3}\n{4}\n", "the cut line is ended before the next");
     }
 }

@@ -15,7 +15,7 @@
 
 mod document;
 mod listing;
-mod moment;
+pub(super) mod moment;
 mod reading;
 mod search;
 mod source;

@@ -4,7 +4,7 @@
 //! Hinnant's `days_from_civil`, and nothing else of a calendar is needed. How it fails: what is no such text is `None`.
 
 /// Microseconds since 1970 of a text like `2025-01-01T00:00:00.123456Z`. Any number of decimals is read, six count.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(in crate::pipeline) fn parse(text: &str) -> Option<i64> {
     let (date, rest) = text.split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, rest) = rest.split_at_checked(8)?;

@@ -10,6 +10,7 @@ use super::rules::Correlation;
 use super::trace::Came;
 use super::{CARRIERS, REQUEST_TYPE, State};
 use crate::context::RequestType;
+use crate::context::fields::Field;
 use crate::exchange::in_flight::{Call, Keys, Match, Place, Shard, TEXT_BYTES_MAX};
 use crate::exchange::{ParentSource, Record, Text};
 use crate::svc::{Fields, Known};
@@ -202,6 +203,12 @@ pub(super) fn request_id(context: &[u8]) -> &[u8] {
 /// The value of the built-in field at `index` of [`CARRIERS`].
 pub(super) fn main(context: &[u8], index: usize) -> &[u8] {
     part(context, MAIN + index)
+}
+
+/// The request id and the built-in fields of a context that [`InFlight`](crate::exchange::in_flight::InFlight) keeps.
+pub fn kept_texts(context: &[u8]) -> impl Iterator<Item = (Field, &[u8])> {
+    let main = CARRIERS.iter().enumerate().map(|(at, (field, _))| (*field, main(context, at)));
+    std::iter::once((Field::RequestId, request_id(context))).chain(main)
 }
 
 /// The value of the further field of this name.

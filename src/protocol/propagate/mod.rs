@@ -21,6 +21,7 @@ mod rules;
 mod signing;
 mod trace;
 
+pub use correlate::kept_texts;
 pub use rules::{Rules, Source, Wrong};
 
 use crate::cluster::clock_ns;

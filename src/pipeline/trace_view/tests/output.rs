@@ -210,7 +210,7 @@ fn an_event_of_the_pipeline_is_a_span() {
     record.detail = "full".into();
     let mut line = Vec::new();
     let service = Service { name: "kitchen".into(), ..Service::default() };
-    Encoder::new(&service, 1).exchange(&record, &mut line);
+    Encoder::new(&service, 1).exchange(1, &record, &mut line);
     let want = "\
 trace 4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b  12.345 ms  1 span of 1 service  began 2025-01-01T00:00:00.000000Z
 request r-9  account a9  type STANDARD  flags beta,x
