@@ -255,6 +255,8 @@ async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<(TcpStream,
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         match tokio::time::timeout(share.max(ADDRESS_TIME_MIN), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok((stream, *address)),
+            // Who is meant is said by the caller, who knows the name.
+            Ok(Err(error)) if addresses.len() == 1 => reason = format!("not connected: {error}"),
             Ok(Err(error)) => reason = format!("not connected to {address}: {error}"),
             Err(_) => reason = format!("{address} did not accept the connection in time"),
         }

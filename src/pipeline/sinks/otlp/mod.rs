@@ -42,7 +42,7 @@ use crate::pipeline::metrics::Registry;
 use crate::pipeline::spool::Batch;
 use crate::pipeline::{Service, encode};
 use app::App;
-use call::{Caller, Signal, Verdict};
+use call::{Caller, PREFIX_BYTES, Signal, Verdict};
 use metrics::Snapshots;
 use part::{Form, Frame, Part};
 use std::path::Path;
@@ -68,6 +68,8 @@ pub(crate) struct OtlpSink {
     taken: [Option<u64>; 3],
     /// What was rejected of a batch that is not settled yet.
     rejected: Vec<(u64, String)>,
+    /// Something was taken: the endpoint is one for OTLP.
+    is_endpoint_known: bool,
     snapshots: Option<Snapshots>,
 }
 
@@ -97,6 +99,7 @@ impl OtlpSink {
             parts: Default::default(),
             taken: [None; 3],
             rejected: Vec::new(),
+            is_endpoint_known: false,
             snapshots: registry.map(|registry| Snapshots::new(registry, about, config.metrics_interval)),
         })
     }
@@ -163,6 +166,20 @@ impl OtlpSink {
         match self.caller.export(signal, out, deadline) {
             Verdict::Failed(failure) => return Err(failure),
             Verdict::Unknown(reason) => {
+                // A kind that is not taken there is settled; an endpoint that knows no kind at all is a mistake in the
+                // configuration, which must not send everything to the dead letters. Messages without content tell.
+                let mut others = Signal::ALL.into_iter().filter(|other| *other != signal);
+                self.is_endpoint_known = self.is_endpoint_known
+                    || others.any(|other| {
+                        matches!(
+                            self.caller.export(other, &mut vec![0; PREFIX_BYTES], deadline),
+                            Verdict::Taken { .. }
+                        )
+                    });
+                if !self.is_endpoint_known {
+                    let reason = format!("{reason}: nothing of OTLP is known there; is the endpoint right?");
+                    return Err(Failure::retry(reason));
+                }
                 self.rejected.extend(sequences.iter().map(|sequence| (*sequence, reason.clone())));
             }
             Verdict::Taken { rejected: 0, message } => {
@@ -185,6 +202,7 @@ impl OtlpSink {
                 self.rejected.extend(last.map(|sequence| (*sequence, reason.clone())));
             }
         }
+        self.is_endpoint_known = true;
         if let Some(taken) = self.taken.get_mut(signal as usize) {
             *taken = Some(last);
         }

@@ -197,6 +197,26 @@ fn telemetry_that_is_not_known_there_does_not_hold_up_the_rest() {
 }
 
 #[test]
+fn where_nothing_is_known_events_wait_for_somebody_to_put_the_endpoint_right() {
+    let (server, _) = collector(|_| grpc(b"", 12, "unknown service"));
+    let mut source = Source::new();
+    let failure = sink(&server, |_| ()).send(&source.batch(&[LOG]), within(10)).unwrap_err();
+    let is_told = |failure: &Failure| failure.reason().contains("endpoint");
+    assert!(matches!(&failure, Failure::Retry { .. }) && is_told(&failure), "{failure:?}");
+
+    // Traces are known, which is asked once before the first span comes: a log record does not hold it up.
+    let (server, seen) = collector(|path| match path.contains("Logs") {
+        true => grpc(b"", 12, "unknown service"),
+        false => grpc(b"", 0, ""),
+    });
+    let mut sink = sink(&server, |_| ());
+    for _ in 0..2 {
+        assert_eq!(sink.send(&source.batch(&[LOG]), within(10)).unwrap().rejected.len(), 1);
+    }
+    assert_eq!(paths(&seen).iter().filter(|path| path.starts_with("Trace")).count(), 1);
+}
+
+#[test]
 fn a_collector_that_is_silent_or_away_costs_the_deadline_at_most() {
     let silent = Server::start(|stream| {
         let _ = std::io::Read::read_to_end(&mut &stream, &mut Vec::new());
