@@ -5,6 +5,7 @@ mod admin;
 mod child;
 mod log;
 mod output;
+mod start_pages;
 
 pub use log::init as init_log;
 
@@ -305,11 +306,12 @@ fn await_discovery(control: &Control, readiness: &Arc<Readiness>) {
     }
 }
 
-/// Logs the moment from which the proxy is ready.
+/// Logs the moment from which the proxy is ready, and lets go of what only the way there needed.
 fn announce_ready(readiness: &Arc<Readiness>, started: Instant, has_app: bool) {
     let line = move || {
         let start_ms = started.elapsed().as_millis() as u64;
         tracing::info!(start_ms, version = env!("CARGO_PKG_VERSION"), "ready");
+        start_pages::release();
     };
     if readiness.is_ready() {
         return line();
