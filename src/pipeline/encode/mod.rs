@@ -20,7 +20,6 @@ use super::Service;
 use super::metrics::block::{METHOD_OTHER, method_class};
 use crate::context::RequestType;
 use crate::context::fields::flags;
-use crate::context::ids::{span_id_hex, trace_id_hex};
 use crate::context::sampling::SampledBy;
 use crate::exchange::{Direction, Outcome, Record, Text};
 use address::{Client, host_and_port};
@@ -65,8 +64,12 @@ pub(in crate::pipeline) const GRPC_STATUS: [&str; 17] = [
 pub struct Encoder {
     /// From the schema's closing quote to the sequence number.
     id: Box<[u8]>,
+    /// The same for the event of an exchange, from its beginning.
+    exchange: Box<[u8]>,
     /// `service.name` and the other attributes of the resource.
     service: Box<[u8]>,
+    /// `service` with method, scheme and version behind it, for each of those; empty: not met yet.
+    begins: Vec<Vec<u8>>,
     clock: Clock,
     names: Names,
     client: Client,
@@ -97,9 +100,12 @@ impl Encoder {
                 service.labels.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
             member(&mut head, keys::LABELS, &Value::Object(labels.collect()));
         }
+        let begin = [br#"{"schema":""#.as_slice(), EXCHANGE.as_bytes(), &id].concat();
         Encoder {
             id: id.into(),
+            exchange: begin.into(),
             service: head.into(),
+            begins: Vec::new(),
             clock: Clock::new(),
             names: Names::default(),
             client: Client::new(),
@@ -109,15 +115,21 @@ impl Encoder {
     /// Appends the event of an exchange, without a line end.
     pub fn exchange(&mut self, sequence: u64, record: &Record, out: &mut Vec<u8>) {
         out.reserve(EVENT_BYTES);
-        self.head(sequence, if record.is_opaque { CONNECTION } else { EXCHANGE }, record.started_at, out);
+        if record.is_opaque {
+            self.id(sequence, CONNECTION, out);
+        } else {
+            out.extend_from_slice(&self.exchange);
+            json::number(out, sequence);
+            out.push(b'}');
+        }
+        self.timestamp(record.started_at, out);
         // All texts of a record lie in one buffer, so one look tells whether any needs escaping.
         let is_plain = json::is_plain(&record.text);
         context(record, is_plain, out);
-        out.extend_from_slice(&self.service);
+        self.begin(record, out);
         request(record, is_plain, &mut self.client, out);
         response(record, out);
         self.names.write(record, out);
-        decisions(record, out);
         timing(record, out);
         out.push(b'}');
     }
@@ -173,9 +185,42 @@ impl Encoder {
         out.push(b'}');
     }
 
+    /// The resource, then method, scheme and version.
+    #[inline]
+    fn begin(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let class = method_class(record.text(record.method));
+        if class == 0 || class == METHOD_OTHER {
+            out.extend_from_slice(&self.service);
+            return method(record, class, out);
+        }
+        let place = usize::from(class) * 8 + usize::from(record.is_tls) * 4 + record.version as usize;
+        match self.begins.get(place) {
+            Some(begin) if !begin.is_empty() => out.extend_from_slice(begin),
+            _ => self.learn_begin(place, record, class, out),
+        }
+    }
+
+    #[cold]
+    fn learn_begin(&mut self, place: usize, record: &Record, class: u8, out: &mut Vec<u8>) {
+        let mut begin = self.service.to_vec();
+        method(record, class, &mut begin);
+        out.extend_from_slice(&begin);
+        if self.begins.len() <= place {
+            self.begins.resize_with(place + 1, Vec::new);
+        }
+        if let Some(has) = self.begins.get_mut(place) {
+            *has = begin;
+        }
+    }
+
     #[inline]
     fn head(&mut self, sequence: u64, schema: &str, at: SystemTime, out: &mut Vec<u8>) {
         self.id(sequence, schema, out);
+        self.timestamp(at, out);
+    }
+
+    #[inline]
+    fn timestamp(&mut self, at: SystemTime, out: &mut Vec<u8>) {
         out.extend_from_slice(br#","timestamp":""#);
         out.extend_from_slice(self.clock.text(at));
         out.push(b'"');
@@ -204,7 +249,7 @@ fn member(out: &mut Vec<u8>, name: &str, value: &Value) {
 }
 
 /// A text that a peer may have written; nothing when it is empty. `key` ends with the opening quote.
-#[inline]
+#[inline(always)]
 fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     if !value.is_empty() {
         out.extend_from_slice(key);
@@ -213,8 +258,8 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     }
 }
 
-/// The record's text at `span`; nothing when it is empty.
-#[inline]
+/// The record's text at `span`; nothing when it is empty. In place, so that the key's length is known where it is copied.
+#[inline(always)]
 fn stored(out: &mut Vec<u8>, key: &[u8], (record, span, is_plain): (&Record, Text, bool)) {
     if !span.is_empty() {
         out.extend_from_slice(key);
@@ -253,18 +298,19 @@ fn context(record: &Record, is_plain: bool, out: &mut Vec<u8>) {
         return;
     }
     out.extend_from_slice(br#","trace_id":""#);
-    out.extend_from_slice(&trace_id_hex(&record.trace.trace_id));
+    let (halves, _) = record.trace.trace_id.as_chunks::<8>();
+    for half in halves {
+        out.extend_from_slice(json::hex(half).as_flattened());
+    }
     out.extend_from_slice(br#"","span_id":""#);
-    out.extend_from_slice(&span_id_hex(&record.trace.parent_id));
-    out.push(b'"');
+    out.extend_from_slice(json::hex(&record.trace.parent_id).as_flattened());
     if let Some(parent) = &record.parent_id {
-        out.extend_from_slice(br#","parent_id":""#);
-        out.extend_from_slice(&span_id_hex(parent));
-        out.push(b'"');
+        out.extend_from_slice(br#"","parent_id":""#);
+        out.extend_from_slice(json::hex(parent).as_flattened());
     }
     out.extend_from_slice(match record.trace.is_sampled() {
-        true => br#","sampled":true"#.as_slice(),
-        false => br#","sampled":false"#,
+        true => br#"","sampled":true"#.as_slice(),
+        false => br#"","sampled":false"#,
     });
     stored(out, br#","request_id":""#, (record, record.request_id, is_plain));
     stored(out, br#","user_id":""#, (record, record.user_id, is_plain));
@@ -296,20 +342,25 @@ fn context(record: &Record, is_plain: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn request(record: &Record, is_plain: bool, client: &mut Client, out: &mut Vec<u8>) {
+/// Method, scheme and version; nothing without a method.
+fn method(record: &Record, class: u8, out: &mut Vec<u8>) {
     let method = record.text(record.method);
-    if !method.is_empty() {
-        if method_class(method) == METHOD_OTHER {
-            word(out, keys::METHOD, "_OTHER");
-            text(out, keys::METHOD_ORIGINAL, method);
-        } else {
-            out.extend_from_slice(keys::METHOD);
-            out.extend_from_slice(method);
-            out.push(b'"');
-        }
-        out.extend_from_slice(if record.is_tls { keys::SCHEME_HTTPS } else { keys::SCHEME_HTTP });
-        word(out, keys::PROTOCOL_VERSION, record.version.as_str());
+    if method.is_empty() {
+        return;
     }
+    if class == METHOD_OTHER {
+        word(out, keys::METHOD, "_OTHER");
+        text(out, keys::METHOD_ORIGINAL, method);
+    } else {
+        out.extend_from_slice(keys::METHOD);
+        out.extend_from_slice(method);
+        out.push(b'"');
+    }
+    out.extend_from_slice(if record.is_tls { keys::SCHEME_HTTPS } else { keys::SCHEME_HTTP });
+    word(out, keys::PROTOCOL_VERSION, record.version.as_str());
+}
+
+fn request(record: &Record, is_plain: bool, client: &mut Client, out: &mut Vec<u8>) {
     stored(out, keys::PATH, (record, record.path, is_plain));
     if let Some(pattern) = &record.pattern {
         text(out, keys::ROUTE, pattern.as_bytes());

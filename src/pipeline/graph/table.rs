@@ -65,10 +65,16 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    /// What of it is no text.
+    #[inline]
+    fn small(&self) -> u32 {
+        let small = [self.direction as u8, self.protocol as u8, self.license, self.request_type as u8];
+        u32::from_ne_bytes(small)
+    }
+
     fn hash(&self, with: &foldhash::fast::RandomState) -> u64 {
         let mut hasher = with.build_hasher();
-        let small = [self.direction as u8, self.protocol as u8, self.license, self.request_type as u8];
-        hasher.write_u32(u32::from_ne_bytes(small));
+        hasher.write_u32(self.small());
         self.end.hash(&mut hasher);
         self.route.hash(&mut hasher);
         hasher.finish()
@@ -82,6 +88,57 @@ impl Seen<'_> {
             route: self.route.cloned(),
             license: self.license,
             request_type: self.request_type,
+        }
+    }
+}
+
+/// Edges that were met lately, found by the addresses of their texts: records of one edge point to the same texts.
+#[derive(Default)]
+struct Recent {
+    places: Vec<Option<Met>>,
+}
+
+/// How many of them: a power of two.
+const RECENT_MAX: usize = 64;
+
+struct Met {
+    small: u32,
+    /// Kept, so that no other text can come to have the address.
+    end: Option<Arc<str>>,
+    route: Option<Arc<str>>,
+    /// The place of its slot.
+    at: usize,
+}
+
+#[inline]
+fn address(text: Option<&Arc<str>>) -> usize {
+    text.map_or(0, |text| Arc::as_ptr(text).cast::<u8>().addr())
+}
+
+impl Recent {
+    #[inline]
+    fn index(seen: &Seen<'_>) -> usize {
+        let mixed = address(seen.end).rotate_left(9) ^ address(seen.route) ^ seen.small() as usize;
+        mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS - RECENT_MAX.ilog2())
+    }
+
+    #[inline]
+    fn find(&self, seen: &Seen<'_>) -> Option<usize> {
+        let met = self.places.get(Recent::index(seen))?.as_ref()?;
+        let is_it = met.small == seen.small()
+            && address(met.end.as_ref()) == address(seen.end)
+            && address(met.route.as_ref()) == address(seen.route);
+        is_it.then_some(met.at)
+    }
+
+    #[cold]
+    fn learn(&mut self, seen: &Seen<'_>, at: usize) {
+        if self.places.is_empty() {
+            self.places.resize_with(RECENT_MAX, || None);
+        }
+        if let Some(place) = self.places.get_mut(Recent::index(seen)) {
+            let (end, route) = (seen.end.cloned(), seen.route.cloned());
+            *place = Some(Met { small: seen.small(), end, route, at });
         }
     }
 }
@@ -102,6 +159,7 @@ pub(crate) struct Table {
     /// Place of a slot by the hash of its key, or the first free number above it.
     index: HashMap<u64, usize, foldhash::fast::RandomState>,
     hasher: foldhash::fast::RandomState,
+    recent: Recent,
     licenses: Vec<Box<[u8]>>,
     other: Arc<str>,
     /// Calls of edges that are no longer shown.
@@ -119,6 +177,7 @@ impl Table {
             slots: Vec::new(),
             index: HashMap::default(),
             hasher: foldhash::fast::RandomState::default(),
+            recent: Recent::default(),
             licenses: Vec::new(),
             other: OTHER.into(),
             gone: BTreeMap::new(),
@@ -160,9 +219,16 @@ impl Table {
     }
 
     /// The edge of what was seen, and whether it is new.
+    #[inline]
     fn place(&mut self, seen: Seen<'_>) -> (usize, bool) {
+        if let Some(at) = self.recent.find(&seen) {
+            return (at, false);
+        }
         match self.find(&seen) {
-            Ok(at) => (at, false),
+            Ok(at) => {
+                self.recent.learn(&seen, at);
+                (at, false)
+            }
             Err(free) if self.slots.len() < self.edges_max => (self.insert(free, seen), true),
             Err(_) => self.place_beyond(seen),
         }
@@ -226,6 +292,7 @@ impl Table {
             *self.gone.entry(side(&key)).or_default() += calls;
         }
         if is_changed {
+            self.recent = Recent::default();
             self.index.clear();
             for at in 0..self.slots.len() {
                 let Some(slot) = self.slots.get(at) else { break };

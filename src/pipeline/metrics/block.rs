@@ -251,6 +251,18 @@ impl LocalKey {
     }
 }
 
+impl LocalKey {
+    /// A number below `1 << bits` that is the same for equal keys.
+    #[inline]
+    pub(super) fn place(&self, bits: u32) -> usize {
+        let mixed =
+            self.cluster.rotate_left(9) ^ self.route.rotate_left(18) ^ self.pattern ^ self.rest as usize;
+        let mixed = mixed ^ (self.rest >> 32) as usize;
+        // Addresses are multiples of 8 or 16; the product moves their differing bits to the top.
+        mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS - bits)
+    }
+}
+
 fn address(text: &Option<Arc<str>>) -> usize {
     text.as_ref().map_or(0, |text| Arc::as_ptr(text).cast::<u8>().addr())
 }
@@ -301,24 +313,12 @@ impl Writer {
             return; // no HTTP, so nothing for HTTP's histograms
         }
         let key = LocalKey::of(record);
-        if !self.cells.contains_key(&key) {
-            self.learn(key, record);
+        if let Some(local) = self.cells.get(&key) {
+            return local.count(record, &self.registry);
         }
-        let Some(local) = self.cells.get(&key) else { return };
-        let cell = &*local.cell;
-        cell.duration.observe_duration(record.duration);
-        cell.request_body.observe(record.request_bytes);
-        cell.response_body.observe(record.response_bytes);
-        if record.direction == Direction::Outbound
-            && let Some(count) = cell.parents.get(context::position(record.parent_source))
-        {
-            add(count, 1);
-        }
-        if record.attempts > 1 {
-            add(&cell.retries, u64::from(record.retries()));
-        }
-        if local.is_other {
-            self.registry.count_overflow();
+        self.learn(key, record);
+        if let Some(local) = self.cells.get(&key) {
+            local.count(record, &self.registry);
         }
     }
 
@@ -330,5 +330,26 @@ impl Writer {
         let (cell, is_other) = self.registry.cell(self.worker, Key::of(record));
         let labels = [record.cluster.clone(), record.route.clone(), record.pattern.clone()];
         self.cells.insert(key, Local { _labels: labels, cell, is_other });
+    }
+}
+
+impl Local {
+    #[inline]
+    fn count(&self, record: &Record, registry: &Registry) {
+        let cell = &*self.cell;
+        cell.duration.observe_duration(record.duration);
+        cell.request_body.observe(record.request_bytes);
+        cell.response_body.observe(record.response_bytes);
+        if record.direction == Direction::Outbound
+            && let Some(count) = cell.parents.get(context::position(record.parent_source))
+        {
+            add(count, 1);
+        }
+        if record.attempts > 1 {
+            add(&cell.retries, u64::from(record.retries()));
+        }
+        if self.is_other {
+            registry.count_overflow();
+        }
     }
 }

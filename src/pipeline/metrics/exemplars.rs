@@ -45,8 +45,22 @@ pub struct Exemplars {
     registry: Arc<Registry>,
     known: HashMap<LocalKey, Series, foldhash::fast::RandomState>,
     noted: Vec<(Key, usize, Exemplar)>,
+    /// What was noted lately: most records of a batch fall into a bucket that has one.
+    lately: Vec<Lately>,
     /// The number of this batch; never 0.
     batch: u64,
+}
+
+/// Places of [`Exemplars::lately`], as a power of two.
+const LATELY_BITS: u32 = 6;
+
+/// The buckets of a series that were noted in a batch.
+#[derive(Clone, Copy)]
+struct Lately {
+    key: LocalKey,
+    batch: u64,
+    /// A bit for each.
+    buckets: u32,
 }
 
 /// A series, with the labels whose addresses name it.
@@ -61,7 +75,7 @@ struct Series {
 impl Exemplars {
     /// Nothing is noted yet.
     pub fn new(registry: Arc<Registry>) -> Exemplars {
-        Exemplars { registry, known: HashMap::default(), noted: Vec::new(), batch: 1 }
+        Exemplars { registry, known: HashMap::default(), noted: Vec::new(), lately: Vec::new(), batch: 1 }
     }
 
     /// An exchange ended.
@@ -75,18 +89,41 @@ impl Exemplars {
 
     fn add(&mut self, record: &Record) {
         let local = LocalKey::of(record);
+        let nanos = u64::try_from(record.duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = Durations::bucket_of(nanos);
+        if let Some(lately) = self.lately.get_mut(local.place(LATELY_BITS))
+            && lately.batch == self.batch
+            && lately.key == local
+        {
+            if lately.buckets & 1 << bucket != 0 {
+                return;
+            }
+            lately.buckets |= 1 << bucket;
+        } else {
+            self.remember(local, bucket);
+        }
         if self.known.len() >= LOCAL_SERIES_MAX && !self.known.contains_key(&local) {
             self.known.clear();
+            // Its addresses are kept alive there.
+            self.lately.clear();
         }
         let registry = &self.registry;
         let series = self.known.entry(local).or_insert_with(|| Series::new(registry, record));
-        let nanos = u64::try_from(record.duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = Durations::bucket_of(nanos);
         let Some(last) = series.noted.get_mut(bucket).filter(|last| **last != self.batch) else { return };
         *last = self.batch;
         let at = record.started_at.checked_add(record.duration).unwrap_or(UNIX_EPOCH);
         let (trace_id, span_id) = (record.trace.trace_id, record.trace.parent_id);
         self.noted.push((series.key.clone(), bucket, Exemplar { trace_id, span_id, nanos, at }));
+    }
+
+    fn remember(&mut self, key: LocalKey, bucket: usize) {
+        let lately = Lately { key, batch: self.batch, buckets: 1 << bucket };
+        if self.lately.is_empty() {
+            self.lately = vec![Lately { batch: 0, ..lately }; 1 << LATELY_BITS];
+        }
+        if let Some(place) = self.lately.get_mut(key.place(LATELY_BITS)) {
+            *place = lately;
+        }
     }
 
     /// The batch is over: scrapes find what was noted.

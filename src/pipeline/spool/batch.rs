@@ -1,13 +1,17 @@
-//! What a cursor reads at once: events in one buffer, which is used again and again, so that reading allocates nothing.
+//! What a cursor reads at once: events in one buffer, which is used again and again, so that reading allocates nothing; or
+//! where they are, in pieces of a segment in memory.
 
 use super::Class;
 use super::frame::HEAD_BYTES;
+use bytes::Bytes;
 use std::ops::Range;
 
 /// Events in one buffer, used again and again.
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Bytes that entries may point into.
+    /// Pieces of segments in memory that entries point into.
+    pieces: Vec<Bytes>,
+    /// Bytes that were read; in `bytes`, where they come from a file, entries may point into so many.
     pub(super) filled: usize,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes_max: usize,
@@ -19,6 +23,8 @@ pub struct Batch {
 pub(super) struct Entry {
     pub(super) sequence: u64,
     pub(super) class: Class,
+    /// The piece that it is in; absent: the batch's own buffer.
+    pub(super) piece: Option<usize>,
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -38,7 +44,8 @@ impl Batch {
     /// For at most so many bytes and events; one event that is longer than that is read alone.
     pub fn new(bytes_max: usize, events_max: usize) -> Batch {
         let (bytes_max, events_max) = (bytes_max.max(HEAD_BYTES), events_max.max(1));
-        Batch { bytes: Vec::new(), filled: 0, entries: Vec::new(), bytes_max, events_max, window: None }
+        let (bytes, pieces, entries) = (Vec::new(), Vec::new(), Vec::new());
+        Batch { bytes, pieces, filled: 0, entries, bytes_max, events_max, window: None }
     }
 
     /// Leaves all events but those in `range` (of the whole batch) out of sight, until it is called again or the batch is
@@ -71,11 +78,21 @@ impl Batch {
     }
 
     fn event(&self, entry: &Entry) -> Event<'_> {
+        let bytes = match entry.piece {
+            Some(piece) => self.pieces.get(piece).map(|piece| &**piece).unwrap_or_default(),
+            None => &self.bytes,
+        };
         Event {
             sequence: entry.sequence,
             class: entry.class,
-            payload: self.bytes.get(entry.start..entry.end).unwrap_or_default(),
+            payload: bytes.get(entry.start..entry.end).unwrap_or_default(),
         }
+    }
+
+    /// Keeps a piece for entries. Returns its number.
+    pub(super) fn keep(&mut self, piece: Bytes) -> usize {
+        self.pieces.push(piece);
+        self.pieces.len() - 1
     }
 
     /// How many events.
@@ -97,6 +114,7 @@ impl Batch {
         self.filled = 0;
         self.window = None;
         self.entries.clear();
+        self.pieces.clear();
         // One huge event must not pin its size for ever.
         if self.bytes.len() > self.bytes_max {
             self.bytes.truncate(self.bytes_max);

@@ -9,10 +9,12 @@
 //! those that are before it when they come there.
 
 use super::frame::{self, Step};
+use super::pieces::Pieces;
 use super::segment::{Gap, HEADER_BYTES, Segment, Storage, Tally, lock};
 use super::sieve::{Keep, Sieve};
 use super::writer::{Writer, create, salt, temporary};
 use super::{Class, Reason};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -48,9 +50,12 @@ impl Writer {
 
     /// Replaces a segment in memory.
     fn thin_memory(&mut self, segment: &Arc<Segment>, keep: Keep) {
-        let (Storage::Memory(bytes), Some(salt)) = (&segment.storage, segment.salt) else { return };
+        let (Storage::Memory(pieces), Some(salt)) = (&segment.storage, segment.salt) else { return };
         let mut sieve = Sieve::new(salt, segment.first, keep, Reason::Memory);
-        sieve.feed(lock(bytes).get(HEADER_BYTES..).unwrap_or_default(), true);
+        let pieces = lock(pieces).frames();
+        for frames in &pieces {
+            sieve.feed(frames, true);
+        }
         sieve.finish(segment.last());
         let is_stub = sieve.tally.is_empty();
         if is_stub {
@@ -72,9 +77,10 @@ impl Writer {
         tally: Tally,
     ) -> Arc<Segment> {
         let generation = of.generation + 1;
-        let bytes = [self.header(first, generation, salt).as_slice(), frames].concat();
-        let len = bytes.len() as u64;
-        let segment = Segment::new(first, generation, Some(salt), Storage::Memory(bytes.into()));
+        let mut pieces = Pieces::new(&self.header(first, generation, salt));
+        pieces.push(Bytes::copy_from_slice(frames));
+        let len = (HEADER_BYTES + frames.len()) as u64;
+        let segment = Segment::new(first, generation, Some(salt), Storage::Memory(pieces.into()));
         Arc::new(segment.sealed(len, last, Some(tally)))
     }
 
@@ -90,8 +96,8 @@ impl Writer {
         drop(index);
         let mut joined = Vec::new();
         for segment in [&before, stub] {
-            if let (Storage::Memory(bytes), Some(salt)) = (&segment.storage, segment.salt) {
-                joined.extend(gaps(lock(bytes).get(HEADER_BYTES..).unwrap_or_default(), salt));
+            if let (Storage::Memory(pieces), Some(salt)) = (&segment.storage, segment.salt) {
+                joined.extend(lock(pieces).frames().iter().flat_map(|frames| gaps(frames, salt)));
             }
         }
         joined.dedup_by(|gap, before| {

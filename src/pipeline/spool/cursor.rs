@@ -12,7 +12,6 @@ use super::books::{Books, Place, State};
 use super::frame::{self, Kind, Step};
 use super::index::{LOCK, Shared};
 use super::segment::{Gap, HEADER_BYTES, Segment, Storage, lock};
-use super::writer::copy;
 use super::{Damage, Reason};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -43,6 +42,15 @@ struct Open {
 struct Mark {
     next: u64,
     place: Place,
+}
+
+/// What was read at once.
+struct Window<'a> {
+    bytes: &'a [u8],
+    /// The piece that it is in, as the batch knows it; absent: the batch's own buffer.
+    piece: Option<usize>,
+    /// Where in that it begins.
+    at: usize,
 }
 
 enum Next {
@@ -280,39 +288,63 @@ impl Cursor {
             }
             return Next::More;
         };
-        let room = (batch.bytes_max - batch.filled).max(self.needs);
+        let room = batch.bytes_max.saturating_sub(batch.filled).max(self.needs);
+        let offset = open.offset;
+        if let Storage::Memory(pieces) = &open.segment.storage {
+            let found = lock(pieces).at(offset);
+            let Some((bytes, at)) = found else {
+                return self.unreadable(&io::ErrorKind::UnexpectedEof.into(), len);
+            };
+            self.mark();
+            let end = bytes.len().min(at.saturating_add(room));
+            let piece = Some(batch.keep(bytes.clone()));
+            let window = Window { bytes: bytes.get(at..end).unwrap_or_default(), piece, at };
+            return self.take(batch, &window, end == bytes.len(), salt);
+        }
         let start = batch.filled;
-        let end = start + room.min((len - open.offset).try_into().unwrap_or(usize::MAX));
-        if batch.bytes.len() < end {
-            batch.bytes.resize(end, 0);
+        let end = start + room.min((len - offset).try_into().unwrap_or(usize::MAX));
+        let mut bytes = std::mem::take(&mut batch.bytes);
+        if bytes.len() < end {
+            bytes.resize(end, 0);
         }
-        if let Err(error) = open.bytes(&mut batch.bytes[start..end], open.offset) {
-            return self.unreadable(&error, len);
-        }
+        let next = match open.bytes(&mut bytes[start..end], offset) {
+            Ok(()) => {
+                self.mark();
+                let window = Window { bytes: &bytes[start..end], piece: None, at: start };
+                self.take(batch, &window, offset + (end - start) as u64 >= len, salt)
+            }
+            Err(error) => self.unreadable(&error, len),
+        };
+        batch.bytes = bytes;
+        next
+    }
+
+    /// A read has worked: remembers where it began.
+    fn mark(&mut self) {
         self.failures = 0;
         self.needs = 0;
-        if self.marks.len() < MARKS_MAX {
+        if let Some(open) = self.open.as_ref().filter(|_| self.marks.len() < MARKS_MAX) {
             let place = Place { first: open.segment.first, offset: open.offset };
             self.marks.push_back(Mark { next: self.sequence + 1, place });
         }
-        self.take(batch, (start, end), len, salt)
     }
 
-    /// Takes the events out of the bytes from `start` to `end`.
-    fn take(&mut self, batch: &mut Batch, (start, end): (usize, usize), len: u64, salt: u32) -> Next {
+    /// Takes the events out of what was read. `is_end`: a frame that goes on behind it was cut.
+    fn take(&mut self, batch: &mut Batch, window: &Window<'_>, is_end: bool, salt: u32) -> Next {
         let assigned = self.shared.assigned();
-        let mut at = start;
+        let (start, mut at) = (batch.filled, 0);
         let mut next = Next::More;
-        while at < end && batch.entries.len() < batch.events_max && self.gaps.len() < GAPS_MAX {
+        while at < window.bytes.len() && batch.entries.len() < batch.events_max && self.gaps.len() < GAPS_MAX
+        {
             let Some(open) = &mut self.open else { break };
             let offset = open.offset;
-            let bytes = batch.bytes.get(at..end).unwrap_or_default();
-            let used = match frame::step(bytes, salt, offset + bytes.len() as u64 >= len) {
+            let bytes = window.bytes.get(at..).unwrap_or_default();
+            let used = match frame::step(bytes, salt, is_end) {
                 Step::More(needs) => {
                     self.needs = needs;
                     // The start of a frame is read again with the rest of it; a frame that is larger than what is left
                     // comes first in the next batch.
-                    if !batch.entries.is_empty() && at + needs > batch.bytes_max {
+                    if !batch.entries.is_empty() && start + at + needs > batch.bytes_max {
                         next = Next::Enough;
                     }
                     break;
@@ -328,10 +360,11 @@ impl Cursor {
                 }
                 Step::Frame { kind: Kind::Event(class), sequence, payload, len } => {
                     if sequence > self.sequence {
-                        let entry_at = at + len - payload.len();
+                        let end = window.at + at + len;
                         self.miss(sequence - 1);
                         self.sequence = sequence;
-                        batch.entries.push(Entry { sequence, class, start: entry_at, end: at + len });
+                        let (piece, start) = (window.piece, end - payload.len());
+                        batch.entries.push(Entry { sequence, class, piece, start, end });
                     }
                     self.is_damaged = false;
                     len
@@ -352,7 +385,7 @@ impl Cursor {
             }
         }
         // What was passed over takes no room.
-        batch.filled = if batch.entries.is_empty() { 0 } else { at };
+        batch.filled = if batch.entries.is_empty() { 0 } else { start + at };
         next
     }
 
@@ -418,17 +451,10 @@ impl Open {
     fn bytes(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         match (&self.segment.storage, &self.file) {
             (Storage::File, Some(file)) => file.read_exact_at(into, offset),
-            (Storage::Memory(bytes), _) => {
-                let bytes = lock(bytes);
-                let from = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
-                let from = from.and_then(|from| from.get(..into.len()));
-                let from = from.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let mut rest = into;
-                copy(from, |piece| {
-                    let (to, behind) = std::mem::take(&mut rest).split_at_mut(piece.len());
-                    to.copy_from_slice(piece);
-                    rest = behind;
-                });
+            (Storage::Memory(pieces), _) => {
+                let (piece, at) = lock(pieces).at(offset).ok_or(io::ErrorKind::UnexpectedEof)?;
+                let from = piece.get(at..).and_then(|from| from.get(..into.len()));
+                into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
             (Storage::File, None) => Err(io::ErrorKind::NotFound.into()),

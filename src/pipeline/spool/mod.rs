@@ -8,7 +8,7 @@
 //!
 //! - [`frame`], [`segment`]: the bytes; [`sieve`]: a segment without some of its events; [`slots`]: a cursor's file
 //! - [`open`]: what the last process left; [`writer`]: appending, [`outage`]: while the disk refuses; [`budget`]: too much
-//! - [`cursor`], [`batch`]: reading; [`books`]: what became of every event; [`index`]: what the threads have in common
+//! - [`pieces`]: a segment in memory; [`cursor`], [`batch`]: reading; [`books`]: what became of every event; [`index`]: what the threads have in common
 //!
 //! # The books
 //! Each event gets the next sequence number, also one that is lost before it is written ([`Writer::skip`]). A cursor
@@ -43,6 +43,7 @@ mod frame;
 mod index;
 mod open;
 mod outage;
+mod pieces;
 mod segment;
 mod sieve;
 mod slots;

@@ -6,8 +6,9 @@
 //! does not stop for a disk (Vector exits on it). How it fails: see [`super::budget`] for when memory is full.
 
 use super::Class;
+use super::pieces::Pieces;
 use super::segment::{HEADER_BYTES, Segment, Storage, lock};
-use super::writer::{Active, BUFFER_BYTES, Writer, copy, create, extend, temporary};
+use super::writer::{Active, Writer, create, extend, temporary};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -58,24 +59,23 @@ impl Writer {
             Some(active) => active,
             None => {
                 // The frames are in the buffer already: the segment has their salt.
-                // All at once: growing it would copy it again and again. What is not written yet is not there yet.
-                let room = self.shared.config.memory_segment_bytes() as usize + BUFFER_BYTES;
-                let mut bytes = Vec::with_capacity(room);
-                bytes.extend_from_slice(&self.header(self.buffer_first, 0, self.salt));
+                let pieces = Pieces::new(&self.header(self.buffer_first, 0, self.salt));
                 self.shared.memory_bytes.fetch_add(HEADER_BYTES as u64, Ordering::AcqRel);
-                let storage = Storage::Memory(bytes.into());
+                let storage = Storage::Memory(pieces.into());
                 let segment = Arc::new(Segment::new(self.buffer_first, 0, Some(self.salt), storage));
                 segment.len.store(HEADER_BYTES as u64, Ordering::Release);
                 lock(&self.shared.index).segments.push_back(Arc::clone(&segment));
                 Active { segment, file: None }
             }
         };
-        if let Storage::Memory(bytes) = &active.segment.storage {
-            let mut bytes = lock(bytes);
-            copy(&self.buffer, |piece| bytes.extend_from_slice(piece));
+        self.cut_piece();
+        let bytes: u64 = self.pieces.iter().map(|piece| piece.len() as u64).sum();
+        if let Storage::Memory(pieces) = &active.segment.storage {
+            let mut pieces = lock(pieces);
+            self.pieces.drain(..).for_each(|piece| pieces.push(piece));
         }
-        self.shared.memory_bytes.fetch_add(self.buffer.len() as u64, Ordering::AcqRel);
-        let len = active.segment.len() + self.buffer.len() as u64;
+        self.shared.memory_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let len = active.segment.len() + bytes;
         extend(&active.segment, len, self.sequence(), &self.buffer_tally);
         self.active = Some(active);
     }
@@ -120,17 +120,17 @@ impl Writer {
 
     /// Puts a segment from memory into a file. The bytes are the same, and so are all places in them.
     fn write_out(&self, segment: &Arc<Segment>) -> io::Result<()> {
-        let (Storage::Memory(bytes), Some(directory)) = (&segment.storage, &self.shared.config.directory)
+        let (Storage::Memory(pieces), Some(directory)) = (&segment.storage, &self.shared.config.directory)
         else {
             return Ok(());
         };
         let path = segment.path(directory);
         let temporary = temporary(&path);
         let tally = segment.tally();
-        // A copy, so that no cursor waits for the disk.
-        let bytes = lock(bytes).clone();
+        // Not under the lock: no cursor waits for the disk.
+        let pieces = lock(pieces).all();
         let result = create(&temporary).and_then(|file| {
-            file.write_all_at(&bytes, 0)?;
+            pieces.iter().try_for_each(|(at, piece)| file.write_all_at(piece, *at))?;
             if tally.is_some_and(|tally| tally.has(Class::Audit)) {
                 file.sync_data()?;
             }

@@ -6,6 +6,7 @@
 //! were taken (see `sieve`) is a new file of the next generation; the first is 0.
 
 use super::frame::{self, Kind, Step, u32_at, u64_at};
+use super::pieces::Pieces;
 use super::{Class, Reason};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -159,7 +160,7 @@ pub(super) enum Storage {
     /// In the file of its name.
     File,
     /// Here.
-    Memory(Mutex<Vec<u8>>),
+    Memory(Mutex<Pieces>),
 }
 
 /// A segment, as the writer and all readers share it.

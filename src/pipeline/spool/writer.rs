@@ -1,7 +1,8 @@
 //! Appending: the pipeline's thread has this, and nobody else.
 //!
 //! What: events are encoded into a buffer, which goes to the current segment when it is full and at each
-//! [`Writer::tick`]; a segment that is full is sealed, and the next one begins. Cursors see what was written, never less
+//! [`Writer::tick`]; a segment that is full is sealed, and the next one begins. A segment in memory takes the buffer itself,
+//! in pieces, so that nothing is copied. Cursors see what was written, never less
 //! than a whole frame. Why a buffer: one `write` for some hundred events; a process that is killed loses what it holds, so
 //! `tick` is called at least every 100 ms. How it fails: see [`super::outage`].
 
@@ -11,6 +12,7 @@ use super::index::Shared;
 use super::outage::RESTORED_MAX;
 use super::segment::{Gap, HEADER_BYTES, Header, Segment, Storage, Tally, lock};
 use super::{Class, Reason};
+use bytes::Bytes;
 use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
@@ -23,6 +25,11 @@ use std::time::Instant;
 
 /// The buffer is written when it has so many bytes.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
+/// Room of a piece for a segment in memory. Small, so that little is left over when it goes; sixteen events or so share what
+/// it costs.
+const PIECE_BYTES: usize = 20 << 10;
+/// A piece goes when it has less room than an event of usual size takes, or it would be made larger for the next one.
+const PIECE_ROOM_MIN: usize = 2200;
 /// Files that hold audit events, are full, and were not made durable: more are not kept open.
 const UNSYNCED_MAX: usize = 4;
 
@@ -37,6 +44,9 @@ pub struct Writer {
     gap: Option<Gap>,
     /// Frames for the current segment.
     pub(super) buffer: Vec<u8>,
+    /// Frames before those, for a segment in memory.
+    pub(super) pieces: Vec<Bytes>,
+    pieces_bytes: usize,
     /// The first number in the buffer.
     pub(super) buffer_first: u64,
     pub(super) buffer_tally: Tally,
@@ -65,7 +75,9 @@ impl Writer {
             instance: instance.into(),
             epoch,
             gap: None,
-            buffer: Vec::with_capacity(BUFFER_BYTES + (16 << 10)),
+            buffer: Vec::with_capacity(PIECE_BYTES),
+            pieces: Vec::new(),
+            pieces_bytes: 0,
             buffer_first: 0,
             buffer_tally: Tally::default(),
             active: None,
@@ -113,8 +125,8 @@ impl Writer {
         self.buffer_tally.add(class, self.buffer.len() - before);
         self.has_unsynced_audit |= class == Class::Audit;
         self.shared.assigned.store(self.sequence, Ordering::Release);
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush();
+        if self.buffer.len() >= PIECE_BYTES - PIECE_ROOM_MIN {
+            self.filled();
         }
         self.sequence
     }
@@ -182,10 +194,36 @@ impl Writer {
         Ok(())
     }
 
+    /// The buffer has enough for a piece, or for a write.
+    fn filled(&mut self) {
+        if self.is_in_memory {
+            self.cut_piece();
+        }
+        if self.pieces_bytes + self.buffer.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Makes a piece of what is in the buffer.
+    pub(super) fn cut_piece(&mut self) {
+        let (len, room) = (self.buffer.len(), self.buffer.capacity());
+        self.pieces_bytes += len;
+        if room - len <= room / 8 {
+            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
+            self.pieces.push(full.into());
+        } else if len > 0 {
+            // What is left over would be held as long as the piece.
+            let mut piece = Vec::with_capacity(len);
+            copy(&self.buffer, |part| piece.extend_from_slice(part));
+            self.pieces.push(piece.into());
+            self.buffer.clear();
+        }
+    }
+
     /// Hands the buffer to the kernel, or to memory where that fails.
     pub(super) fn flush(&mut self) {
         self.write_gap();
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.pieces.is_empty() {
             return;
         }
         if !self.is_in_memory
@@ -197,6 +235,7 @@ impl Writer {
             self.write_memory();
         }
         self.buffer.clear();
+        self.pieces_bytes = 0;
         // An event may be much longer than the buffer usually is.
         self.buffer.shrink_to(2 * BUFFER_BYTES);
         self.buffer_first = 0;
