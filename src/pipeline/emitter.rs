@@ -149,7 +149,7 @@ impl Emitter {
     }
 
     /// Takes an event that somebody else made, if there is room. `false`: there is none now; nothing was counted, and the
-    /// caller has the event still, to wait with it or to give it up ([`Emitter::give_up`]).
+    /// caller has the event still, to wait with it or to give it up.
     pub fn offer(&self, event: &mut Incoming) -> bool {
         let mut state = self.queue.state();
         let is_full = state.events.len() >= OFFERED_MAX
@@ -168,33 +168,5 @@ impl Emitter {
         drop(state);
         self.wake.notify(is_urgent);
         true
-    }
-
-    /// Takes all of `events` or none of them.
-    pub fn offer_all(&self, events: Vec<Incoming>) -> Result<(), Vec<Incoming>> {
-        let bytes: usize = events.iter().map(|event| event.json.len()).sum();
-        let mut state = self.queue.state();
-        let is_full = state.events.len() + events.len() > OFFERED_MAX
-            || (state.offered_bytes > 0 && state.offered_bytes + bytes > OFFERED_BYTES_MAX);
-        if is_full && !(state.events.is_empty() && events.len() > OFFERED_MAX) {
-            drop(state);
-            self.wake.notify(true);
-            return Err(events);
-        }
-        self.emitted.produced.fetch_add(events.len() as u64, Ordering::Release);
-        state.offered_bytes += bytes;
-        for Incoming { schema, class, at, json } in events {
-            state.events.push_back(Event { schema, class, at, body: Body::Members(json), durable: None });
-        }
-        let is_urgent = state.events.len() >= OFFERED_MAX / 4;
-        drop(state);
-        self.wake.notify(is_urgent);
-        Ok(())
-    }
-
-    /// Counts so many events that were offered in vain, as produced and dropped.
-    pub fn give_up(&self, events: u64) {
-        self.emitted.produced.fetch_add(events, Ordering::Release);
-        self.emitted.dropped.fetch_add(events, Ordering::Release);
     }
 }

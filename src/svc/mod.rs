@@ -4,11 +4,13 @@
 //! knows classified once ([`Known`]). Layers read known fields by index and edit the list; nobody builds a map, and a
 //! head is never cloned. HTTP/2's `http::HeaderMap` exists only at hyper's boundary.
 
+pub mod base64;
 pub mod body;
 pub mod buffer;
 pub mod fields;
 pub mod grpc;
 pub mod head;
+pub mod hex;
 pub mod http2;
 pub mod io;
 mod known;

@@ -4,6 +4,7 @@
 //! JSON has no number for are `{"@double":"NaN"}`, `"inf"`, `"-inf"`; lists of pairs with two of one name, or a name that
 //! begins with `@`, are `{"@kvlist":[["name",value],…]}`. A double always has a point or an exponent, a whole number never.
 
+use crate::svc::base64;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -188,7 +189,7 @@ fn any(out: &mut Vec<u8>, value: Option<&AnyValue>) {
         Some(Any::BoolValue(flag)) => put(out, flag),
         Some(Any::IntValue(number)) => put(out, number),
         Some(Any::DoubleValue(number)) => double(out, *number),
-        Some(Any::BytesValue(bytes)) => object(out, |object| object.text_always("@bytes", &base64(bytes))),
+        Some(Any::BytesValue(bytes)) => object(out, |object| object.text_always("@bytes", &base64::text(bytes))),
         Some(Any::ArrayValue(array)) => list(out, &array.values, |out, value| any(out, Some(value))),
         Some(Any::KvlistValue(pairs)) => {
             let mut seen = HashSet::new();
@@ -224,20 +225,6 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T
         item(out, each);
     }
     out.push(b']');
-}
-
-/// RFC 4648 §4, with padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().chain(&[0; 3]).take(3).fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        for place in 0..4 {
-            let letter = LETTERS.get((bits >> (18 - 6 * place)) as usize & 63).copied().unwrap_or(b'=');
-            text.push(if place <= group.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
 }
 
 /// The member `resource`, as it is put into each event.

@@ -3,7 +3,7 @@
 
 use super::Take;
 use super::intake::{self, Outcome, Signal};
-use super::json::base64;
+use crate::svc::base64;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -297,7 +297,7 @@ fn failed(code: u8, message: &str, retry_after: Option<u8>) -> Response<Content>
         headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
     }
     if retry_after.is_some() {
-        let details = base64(&rpc_status(code, message, retry_after));
+        let details = base64::text(&rpc_status(code, message, retry_after));
         if let Ok(value) = HeaderValue::from_str(details.trim_end_matches('=')) {
             headers.insert("grpc-status-details-bin", value);
         }

@@ -6,10 +6,10 @@
 
 use super::answer::Answer;
 use super::message::write;
+use crate::svc::hex;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Context, SHA512};
 use aws_lc_rs::rand;
-use std::fmt::Write;
 
 /// What this side proves itself with.
 pub(super) struct Keys {
@@ -77,20 +77,12 @@ impl Keys {
 pub(super) fn random_hex() -> Result<String, String> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| "the system has no random numbers".to_owned())?;
-    Ok(hex(&bytes))
+    Ok(hex::encode(&bytes))
 }
 
 /// SHA-512 of the parts together, in lower-case hex.
 pub(super) fn digest(parts: &[&[u8]]) -> String {
     let mut context = Context::new(&SHA512);
     parts.iter().for_each(|part| context.update(part));
-    hex(context.finish().as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(context.finish().as_ref())
 }

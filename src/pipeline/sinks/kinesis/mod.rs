@@ -17,7 +17,6 @@
 //! is sent again, since an operator can mend all of them; a call that Kinesis finds malformed is refused, and its events are
 //! tried one by one.
 
-mod base64;
 mod config;
 #[cfg(test)]
 mod tests;
@@ -30,6 +29,7 @@ use super::sink::{Failure, Pace, Sent, Sink};
 use crate::pipeline::Service;
 use crate::pipeline::event::{Value, members};
 use crate::pipeline::spool::Batch;
+use crate::svc::base64;
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::collections::BTreeSet;

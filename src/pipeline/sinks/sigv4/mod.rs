@@ -9,6 +9,7 @@ mod keys;
 pub(crate) use keys::Keys;
 
 use crate::pipeline::encode::rfc3339;
+use crate::svc::hex;
 use aws_lc_rs::{digest, hmac};
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -78,14 +79,14 @@ pub(crate) fn authorization(request: &Request<'_>, scope: Scope<'_>, keys: &Keys
     for part in [scope.region, scope.service, "aws4_request"] {
         key = hmac(key.as_ref(), part);
     }
-    let signature = hex(hmac(key.as_ref(), &to_sign).as_ref());
+    let signature = hex::encode(hmac(key.as_ref(), &to_sign).as_ref());
     let id = keys.access_key_id();
     format!("AWS4-HMAC-SHA256 Credential={id}/{place}, SignedHeaders={names}, Signature={signature}")
 }
 
 /// The SHA-256 of `content` in hex digits.
 pub(crate) fn sha256(content: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, content).as_ref())
+    hex::encode(digest::digest(&digest::SHA256, content).as_ref())
 }
 
 /// A moment as AWS writes it: `20150830T123600Z`.
@@ -120,13 +121,6 @@ pub(crate) fn domain(region: &str) -> &'static str {
 
 fn hmac(key: &[u8], text: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

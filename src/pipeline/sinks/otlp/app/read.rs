@@ -3,8 +3,8 @@
 //! JSON has no bytes, no number that is none, and no two members with one name: such values are objects with one member
 //! whose name begins with `@`; see the head of `otlp_receiver::json`.
 
-use super::super::call::base64;
 use crate::pipeline::event::{self, Value};
+use crate::svc::base64;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList,
@@ -137,7 +137,7 @@ pub(super) fn any(value: Value<'_>, depth: usize) -> AnyValue {
 fn tagged(raw: &[u8], depth: usize) -> Option<Any> {
     let (key, value) = event::members(raw).next()?;
     match (key.raw(), value) {
-        (b"@bytes", Value::Text(text)) => Some(Any::BytesValue(base64(&text.get())?)),
+        (b"@bytes", Value::Text(text)) => Some(Any::BytesValue(base64::decode(&text.get())?)),
         (b"@double", Value::Text(_)) => Some(Any::DoubleValue(double(Value::Object(raw))?)),
         (b"@kvlist", Value::Array(list)) => {
             let values = event::items(list).filter_map(|item| {

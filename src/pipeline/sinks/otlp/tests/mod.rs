@@ -7,8 +7,6 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use std::collections::BTreeMap;
 
-pub(crate) use crate::pipeline::otlp_receiver::json::base64 as base64_of;
-
 /// Batches of events, numbered from 1.
 pub(crate) struct Source {
     writer: Writer,
