@@ -143,6 +143,12 @@ pub(super) fn number(out: &mut Vec<u8>, number: u64) {
             out.extend_from_slice(&[b'0' + (number / 100) as u8, tens, ones]);
         }
         1000..10_000 => four(out, number),
+        // A port, mostly.
+        10_000..100_000 => {
+            let (front, rest) = (number / 10_000, number % 10_000);
+            let ([a, b], [c, d]) = (pair(rest / 100), pair(rest));
+            out.extend_from_slice(&[b'0' + front as u8, a, b, c, d]);
+        }
         _ => long(out, number),
     }
 }

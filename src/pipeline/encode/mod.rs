@@ -276,19 +276,21 @@ fn word(out: &mut Vec<u8>, key: &[u8], value: &str) {
     out.push(b'"');
 }
 
-#[inline]
+/// In place, as [`stored`].
+#[inline(always)]
 fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     out.extend_from_slice(key);
     json::number(out, value);
 }
 
-/// Milliseconds, to the microsecond.
-#[inline]
+/// Milliseconds, to the microsecond. In place, as [`stored`].
+#[inline(always)]
 fn millis(out: &mut Vec<u8>, key: &[u8], value: Duration) {
     out.extend_from_slice(key);
-    json::number(out, value.as_secs() * 1000 + u64::from(value.subsec_millis()));
-    let micros = u64::from(value.subsec_micros() % 1000);
-    let [tens, ones] = json::pair(micros);
+    let micros = value.subsec_micros();
+    let (millis, micros) = (micros / 1000, micros % 1000);
+    json::number(out, value.as_secs() * 1000 + u64::from(millis));
+    let [tens, ones] = json::pair(u64::from(micros));
     out.extend_from_slice(&[b'.', b'0' + (micros / 100) as u8, tens, ones]);
 }
 
@@ -471,15 +473,14 @@ fn decisions(record: &Record, out: &mut Vec<u8>) {
 
 fn timing(record: &Record, out: &mut Vec<u8>) {
     millis(out, br#","sidelight.duration_ms":"#, record.duration);
-    let parts = [
-        (br#","sidelight.queue_ms":"#.as_slice(), record.queue),
-        (br#","sidelight.connect_ms":"#, record.connect),
-        (br#","sidelight.upstream_first_byte_ms":"#, record.upstream_first_byte),
-    ];
-    for (key, part) in parts {
-        if let Some(part) = part {
-            millis(out, key, part);
-        }
+    if let Some(queue) = record.queue {
+        millis(out, br#","sidelight.queue_ms":"#, queue);
+    }
+    if let Some(connect) = record.connect {
+        millis(out, br#","sidelight.connect_ms":"#, connect);
+    }
+    if let Some(first_byte) = record.upstream_first_byte {
+        millis(out, br#","sidelight.upstream_first_byte_ms":"#, first_byte);
     }
 }
 

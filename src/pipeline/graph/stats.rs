@@ -98,12 +98,17 @@ pub struct Stats {
 impl Stats {
     /// Adds calls that ended in one way. `room`: how many ways there may be; what is beyond is one of `status` 0 and
     /// cause `_other`.
+    #[inline]
     pub fn ended(&mut self, outcome: &Outcome, room: usize) {
         // Most edges know one way, and texts are the last to be compared.
         if let Some(have) = self.outcomes.first_mut().filter(|have| have.is_like(outcome)) {
             have.calls = have.calls.saturating_add(outcome.calls);
             return;
         }
+        self.ended_otherwise(outcome, room);
+    }
+
+    fn ended_otherwise(&mut self, outcome: &Outcome, room: usize) {
         match self.outcomes.binary_search_by(|have| have.order().cmp(&outcome.order())) {
             Ok(at) => {
                 if let Some(have) = self.outcomes.get_mut(at) {

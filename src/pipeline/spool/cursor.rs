@@ -390,7 +390,11 @@ impl Cursor {
     }
 
     /// Nothing says where the events up to `last` are.
+    #[inline]
     fn miss(&mut self, last: u64) {
+        if last <= self.sequence {
+            return;
+        }
         let reason = if self.is_damaged { Reason::Corrupt } else { Reason::Lost };
         self.push(last, reason);
     }

@@ -39,7 +39,10 @@ impl Kind {
         match code {
             16 => Some(Kind::Gap),
             17 => Some(Kind::Seal),
-            _ => Class::ALL.into_iter().map(Kind::Event).find(|kind| kind.code() == code),
+            _ => {
+                let class = Class::ALL.get(usize::from(code.checked_sub(1)?))?;
+                Some(Kind::Event(*class))
+            }
         }
     }
 }
@@ -103,6 +106,7 @@ pub(super) enum Step<'a> {
 }
 
 /// Looks at the first frame of `bytes`. `is_end`: the segment has no more than these.
+#[inline]
 pub(super) fn step(bytes: &[u8], salt: u32, is_end: bool) -> Step<'_> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
         return if is_end { Step::Skip(bytes.len()) } else { Step::More(HEAD_BYTES) };
@@ -121,6 +125,7 @@ pub(super) fn step(bytes: &[u8], salt: u32, is_end: bool) -> Step<'_> {
     Step::Frame { kind, sequence: u64_at(head, 20), payload, len }
 }
 
+#[inline]
 fn read_head(head: &[u8; HEAD_BYTES], salt: u32) -> Option<(Kind, usize)> {
     let is_whole = head[..4] == MAGIC && sum(salt, &head[8..]) == u32_at(head, 4);
     let kind = Kind::of(head[16]).filter(|_| is_whole)?;

@@ -252,8 +252,11 @@ impl Writer {
         self.enforce();
     }
 
+    #[inline]
     fn write_gap(&mut self) {
-        if let Some(gap) = self.gap.take() {
+        if self.gap.is_some()
+            && let Some(gap) = self.gap.take()
+        {
             if self.buffer_first == 0 {
                 self.buffer_first = gap.first;
             }
