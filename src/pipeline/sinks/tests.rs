@@ -119,6 +119,8 @@ struct Fixture {
     status: Arc<Status>,
     taken: Receiver<Vec<String>>,
     thread: JoinHandle<()>,
+    /// The thread's number: what it does is told apart from what other tests do.
+    task: i32,
     directory: tempfile::TempDir,
 }
 
@@ -169,8 +171,14 @@ impl Fixture {
             letters,
             emitter,
         };
-        let thread = std::thread::spawn(move || Runner::new(parts).run());
-        Fixture { spool, writer, control, status, taken, thread, directory }
+        let (tell, told) = channel();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: it takes nothing and cannot fail.
+            tell.send(unsafe { libc::gettid() }).unwrap();
+            Runner::new(parts).run();
+        });
+        let task = told.recv().unwrap();
+        Fixture { spool, writer, control, status, taken, thread, task, directory }
     }
 
     /// Waits until everything is settled, and ends the thread.

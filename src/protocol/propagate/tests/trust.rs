@@ -15,10 +15,12 @@ pub(super) const VERIFIES: &str =
 pub(super) const PSEUDONYMS: &str =
     "keys: { p1: { secret: ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA= } }\n";
 
-/// A key file that lives as long as the test's process.
+/// A key file that lives as long as the test's process. Tests share it, so it is never half there.
 pub(super) fn file(name: &str, text: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("sidelight-trust-{}-{name}.yaml", std::process::id()));
-    std::fs::write(&path, text).unwrap();
+    let whole = path.with_extension(format!("{:?}", std::thread::current().id()));
+    std::fs::write(&whole, text).unwrap();
+    std::fs::rename(whole, &path).unwrap();
     path
 }
 
