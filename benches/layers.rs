@@ -125,6 +125,7 @@ impl World {
                 is_tls: false,
                 identity: None,
                 is_trusted: true,
+                serial: Default::default(),
             }),
             sink: Rc::new(NoSink),
             head,

@@ -12,12 +12,13 @@ pub use log::init as init_log;
 use crate::admin::{self as admin_api, Pending, Readiness};
 use crate::cluster::Journal;
 use crate::config::Loaded;
-use crate::control::{Compiled, Control, Start, Surroundings, compile, read_journal};
+use crate::control::{Compiled, Control, Start, Surroundings, compile, read_journal, recording};
 use crate::drain;
 use crate::exchange::in_flight::InFlight;
 use crate::pipeline::otlp_receiver::{self, Receiver};
 use crate::pipeline::{self, Pipeline};
 use crate::quota::Limits;
+use crate::record::Recorder;
 use crate::resilience::overload::Overload;
 use crate::stack::{self, Handle, Seed};
 use child::Child;
@@ -104,7 +105,7 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> StartError {
 async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     let config = &run.loaded.config;
     let worker_count = config.workers.unwrap_or_else(workers_auto).max(1);
-    let (pipeline, sinks) =
+    let (pipeline, mut sinks) =
         Pipeline::start(&config.pipeline, service_of(&run.loaded), worker_count, &run.base_dir())
             .map_err(|error| failed("the event pipeline", &error))?;
     let (admin_config, telemetry_config) = (config.admin.clone(), config.telemetry.clone());
@@ -124,6 +125,8 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
             message: refused.to_string(),
             exit: start_exit(&refused.to_string()),
         })?;
+    let recorder = record(&run, &pipeline)?;
+    sinks.iter_mut().for_each(|sink| sink.record_with(recorder.taps()));
     let signal = drain::Signal::with_closing(overload.is_closing());
     let in_flight = InFlight::new();
     let seeds = sinks
@@ -139,6 +142,7 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     for (listener, address) in current.addresses() {
         tracing::info!(listener, %address, "listening");
     }
+    let base_dir = run.base_dir();
     let control = Control::new(Start {
         file: run.file,
         current,
@@ -147,6 +151,8 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
         around,
         events: pipeline.emitter(),
         sinks: pipeline.sinks().clone(),
+        recorder: recorder.clone(),
+        base_dir,
         signal: signal.clone(),
         set_log_level: run.set_log_level,
     });
@@ -188,8 +194,20 @@ async fn run_on(run: Run, started: Instant) -> Result<u8, StartError> {
     if let Some(receiver) = receiver {
         receiver.stop();
     }
+    recorder.stop();
     pipeline.stop(FLUSH_TIMEOUT);
     Ok(exit)
+}
+
+/// The recorder, as the configuration wants it.
+fn record(run: &Run, pipeline: &Pipeline) -> Result<Recorder, StartError> {
+    let events = pipeline.emitter();
+    let recorder = Recorder::new(Arc::new(move |told| recording::tell(&events, told)));
+    pipeline.registry().watch_recorder(&recorder);
+    let refused = |message| StartError { message, exit: EXIT_CONFIG };
+    let (setup, rules) = recording::prepare(&run.loaded, &run.base_dir()).map_err(refused)?;
+    recorder.apply(setup, rules).map_err(|message| StartError { message, exit: 1 })?;
+    Ok(recorder)
 }
 
 /// The application's own telemetry, into the pipeline.

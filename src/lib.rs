@@ -63,7 +63,7 @@
 //! | words | [`units`] [`limits`] [`error`] [`svc`] [`http1`] [`drain`] [`identity`] [`context`] [`cluster`] [`quota`] [`exchange`] | nouns that all others speak in |
 //! | data path | [`listener`] [`protocol`] [`route`] [`policy`] [`resilience`] [`balance`] [`connect`] | one matter each; they never import each other |
 //! | feeds | [`discovery`] [`health`] | where endpoints come from, and how they are |
-//! | derived | [`pipeline`] | what becomes of records |
+//! | derived | [`record`] [`pipeline`] [`replay`] | what becomes of records |
 //! | compose | [`config`] [`stack`] [`control`] [`admin`] [`app`] [`demo`] [`cli`] | put it together |
 //!
 //! Only [`stack`] orders layers. A component owns what a user writes about it (`Config`); [`config`] composes and checks
@@ -163,8 +163,14 @@ pub mod discovery;
 // Whether the endpoints of a cluster answer: active checks.
 pub mod health;
 
+// Real traffic, kept.
+pub mod record;
+
 // What becomes of records: events, metrics, sinks.
 pub mod pipeline;
+
+// Recorded traffic, sent again.
+pub mod replay;
 
 // The configuration: composed, read, checked.
 pub mod config;

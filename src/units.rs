@@ -270,6 +270,36 @@ impl JsonSchema for Timeout {
     }
 }
 
+/// A bound on bytes that may be switched off: `"64KiB"` or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeLimit(pub Option<usize>);
+
+impl<'de> Deserialize<'de> for SizeLimit {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(SizeLimit(read_size(d, Some(NONE))?))
+    }
+}
+
+impl Serialize for SizeLimit {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        size_or_none::serialize(&self.0, s)
+    }
+}
+
+impl JsonSchema for SizeLimit {
+    fn schema_name() -> Cow<'static, str> {
+        "SizeLimit".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        SizeOrNone::json_schema(generator)
+    }
+}
+
 /// A host (name or IP address) and a port: `"payments.local:8080"`, `"[::1]:8080"`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {

@@ -41,6 +41,13 @@ static DATADOG: Environment = Environment {
     interpreter: OnceLock::new(),
 };
 
+static RECORDING: Environment = Environment {
+    home: "e2e-venv-recording",
+    requirements: "requirements-recording.txt",
+    imports: "import haralyzer, locust",
+    interpreter: OnceLock::new(),
+};
+
 /// The interpreter of the virtual environment `target/e2e-venv`, which is made if it is not there.
 ///
 /// # Panics
@@ -52,6 +59,19 @@ pub fn interpreter() -> &'static Path {
 /// The same for what Datadog's test agent needs.
 pub(crate) fn interpreter_for_datadog() -> &'static Path {
     DATADOG.interpreter()
+}
+
+/// The same for what reads the files that recordings are exported to.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn interpreter_for_recordings() -> &'static Path {
+    RECORDING.interpreter()
+}
+
+/// Where the scripts are.
+pub fn script(name: &str) -> PathBuf {
+    scripts().join(name)
 }
 
 impl Environment {

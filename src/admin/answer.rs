@@ -30,7 +30,7 @@ pub(super) struct Answer {
 type After = std::pin::Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
 /// Path, method, whether telemetry has it, and what it is.
-pub(super) const PATHS: [(&str, &str, bool, &str); 12] = [
+pub(super) const PATHS: [(&str, &str, bool, &str); 15] = [
     ("/", "GET", false, "this overview; a page for browsers"),
     ("/live", "GET", true, "200 while the proxy runs"),
     ("/ready", "GET", true, "200 when the proxy takes traffic, else 503 and what it waits for"),
@@ -45,6 +45,14 @@ pub(super) const PATHS: [(&str, &str, bool, &str); 12] = [
         "whom the service talks to, and which calls lost their context; ?format=json, dot, mermaid, vizceral …",
     ),
     ("/routes", "GET", false, "routes, in the order in which they are tried"),
+    ("/recording", "GET", false, "what is recorded, and what became of it"),
+    (
+        "/recording",
+        "PUT",
+        false,
+        "record for a while: {\"ttl\": \"10m\", \"match\": {…}}; or {\"keep\": true}",
+    ),
+    ("/recording", "DELETE", false, "stop recording what was asked for; ?id=…"),
     ("/explain", "POST", false, "which route, cluster and endpoint a request would take"),
     ("/drain", "POST", false, "finish what is under way and take nothing new"),
     ("/log-level", "POST", false, "the level of the proxy's own log"),
@@ -66,24 +74,28 @@ fn check(request: &Request, role: Role, is_unix: bool) -> Result<(), Box<Answer>
         request.check_host().map_err(refuse)?;
     }
     let is_served = |telemetry: bool| role == Role::Admin || telemetry;
-    let Some((_, method, ..)) =
-        PATHS.iter().find(|(path, _, telemetry, _)| *path == request.path && is_served(*telemetry))
-    else {
+    let methods: Vec<&str> = PATHS
+        .iter()
+        .filter(|(path, _, telemetry, _)| *path == request.path && is_served(*telemetry))
+        .map(|(_, method, ..)| *method)
+        .collect();
+    if methods.is_empty() {
         let paths: Vec<&str> = PATHS
             .iter()
             .filter(|(_, _, telemetry, _)| is_served(*telemetry))
             .map(|(path, ..)| *path)
             .collect();
+        let paths: std::collections::BTreeSet<&str> = paths.into_iter().collect();
         return Err(Box::new(Answer::json(404, &json!({ "error": "no such path", "paths": paths }))));
-    };
-    let is_head = *method == "GET" && request.method == "HEAD";
-    if request.method != *method && !is_head {
+    }
+    let is_head = methods.contains(&"GET") && request.method == "HEAD";
+    if !methods.contains(&request.method.as_str()) && !is_head {
         let mut answer = Answer::refusal((405, "this path takes another method"));
-        let allowed = if *method == "GET" { "GET, HEAD" } else { *method };
-        answer.field = Some(("allow", allowed.into()));
+        let allowed = methods.join(", ").replacen("GET", "GET, HEAD", 1);
+        answer.field = Some(("allow", allowed));
         return Err(Box::new(answer));
     }
-    if *method == "POST" {
+    if !matches!(request.method.as_str(), "GET" | "HEAD") {
         request.check_origin().map_err(refuse)?;
     }
     Ok(())
@@ -108,6 +120,7 @@ fn dispatch(request: &Request, role: Role, state: &State) -> Answer {
         "/breakers" => Answer::json(200, &breakers::document(&state.control.snapshot())),
         "/graph" => graph(request, state),
         "/routes" => Answer::json(200, &state.control.snapshot().routes),
+        "/recording" => recording(request, state),
         "/explain" => explain(request, state),
         "/drain" => change(request, state, "drain", |_| {
             Ok(json!({ "draining": true, "began": state.control.drain() }))
@@ -122,6 +135,16 @@ fn dispatch(request: &Request, role: Role, state: &State) -> Answer {
             Ok(json!({ "level": level }))
         }),
         _ => Answer::refusal((404, "no such path")),
+    }
+}
+
+fn recording(request: &Request, state: &State) -> Answer {
+    match request.method.as_str() {
+        "PUT" => change(request, state, "record", |given| state.control.record(given)),
+        "DELETE" => change(request, state, "stop-recording", |_| {
+            Ok(json!({ "stopped": state.control.stop_recording(request.parameter("id")) }))
+        }),
+        _ => Answer::json(200, &state.control.recording()),
     }
 }
 

@@ -46,6 +46,18 @@ pub trait Control: Send + Sync + 'static {
     /// The text says what is wrong with the question.
     fn explain(&self, question: &Value) -> Result<Value, String>;
 
+    /// What is recorded, and what became of it.
+    fn recording(&self) -> Value;
+
+    /// Records what is asked for (an object: `ttl`, `match`, `sample`, `body_limit`, `id`, `keep`).
+    ///
+    /// # Errors
+    /// The text says what is wrong with it.
+    fn record(&self, given: &Value) -> Result<Value, String>;
+
+    /// Takes back what was asked for under this name, or everything; how much that was.
+    fn stop_recording(&self, id: Option<&str>) -> usize;
+
     /// Sets the level of the proxy's own log (`debug`, `sidelight=debug,h2=warn`).
     ///
     /// # Errors

@@ -56,6 +56,18 @@ impl Control for Arc<Fake> {
         }
     }
 
+    fn recording(&self) -> Value {
+        json!({ "is_on": true })
+    }
+
+    fn record(&self, given: &Value) -> Result<Value, String> {
+        given.get("ttl").map(|ttl| json!({ "ttl": ttl })).ok_or_else(|| "say for how long".into())
+    }
+
+    fn stop_recording(&self, id: Option<&str>) -> usize {
+        usize::from(id.is_none())
+    }
+
     fn set_log_level(&self, level: &str) -> Result<(), String> {
         if level == "loud" {
             return Err("no such level".into());

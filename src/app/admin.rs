@@ -1,7 +1,7 @@
 //! What the admin API reads and changes, of a running proxy.
 
 use crate::admin;
-use crate::control::{Control, Snapshot};
+use crate::control::{Control, Snapshot, recording};
 use serde_json::Value;
 
 /// The control side, as the admin API knows it.
@@ -18,6 +18,18 @@ impl admin::Control for Bridge {
 
     fn explain(&self, question: &Value) -> Result<Value, String> {
         self.0.explain(question)
+    }
+
+    fn recording(&self) -> Value {
+        recording::status(self.0.recorder())
+    }
+
+    fn record(&self, given: &Value) -> Result<Value, String> {
+        recording::demand(self.0.recorder(), given)
+    }
+
+    fn stop_recording(&self, id: Option<&str>) -> usize {
+        self.0.recorder().withdraw(id)
     }
 
     fn set_log_level(&self, level: &str) -> Result<(), String> {

@@ -5,6 +5,8 @@ mod ctl;
 mod demo;
 mod explain;
 mod graph;
+mod recording;
+mod replay;
 mod run;
 mod trace;
 
@@ -28,6 +30,8 @@ Examples:
   sidelight explain --config sidelight.yaml GET http://payments/charge -H 'x-license: gold'
   sidelight trace show 4bf92f35 --from storefront.ndjson checkout.ndjson
   sidelight graph --from http://127.0.0.1:15000 --format mermaid
+  sidelight recording ls recording/ --entries --account acme
+  sidelight replay recording/ --to http://127.0.0.1:8080 --speed 10
 
 Exit status: 0 ok, 1 failed, 2 usage, 64 configuration refused.
 The log goes to stderr as JSON lines; SIDELIGHT_LOG=debug shows more.";
@@ -53,6 +57,12 @@ enum Command {
     /// Draw who calls whom, out of the events or admin ports of several sidecars
     #[command(after_help = graph::EXAMPLES)]
     Graph(graph::GraphCommand),
+    /// Look at recordings of real traffic, and exchange them with other programs
+    #[command(after_help = recording::EXAMPLES)]
+    Recording(recording::RecordingCommand),
+    /// Send recorded traffic again: to simulate usage, to load-test, to compare versions
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(Box<replay::Replay>),
     /// Run a small mesh on loopback, and tell what was observed
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::Demo),
@@ -136,6 +146,8 @@ pub fn main() -> ExitCode {
         Command::Trace(trace) => trace.execute(),
         Command::Ctl(ctl) => ctl.execute(),
         Command::Graph(graph) => graph.execute(),
+        Command::Recording(recording) => recording.execute(),
+        Command::Replay(replay) => replay.execute(),
         Command::Demo(demo) => demo.execute(),
     }
 }

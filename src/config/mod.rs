@@ -39,7 +39,7 @@ use crate::identity::config::ServerTls;
 use crate::listener::config::Tcp;
 use crate::resilience::config::{Concurrency, LoadShed};
 use crate::route::config::Route;
-use crate::{admin, cluster, context, limits, pipeline, units};
+use crate::{admin, cluster, context, limits, pipeline, record, units};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +65,8 @@ pub struct Config {
     pub pipeline: pipeline::config::Config,
     /// What the application beside prints.
     pub app_output: pipeline::app_log::Config,
+    /// What traffic is recorded.
+    pub recording: record::Config,
     /// The admin API.
     pub admin: admin::config::Admin,
     /// Metrics and probes.

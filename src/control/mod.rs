@@ -4,6 +4,7 @@ mod clusters;
 mod compile;
 mod explain;
 mod journal;
+pub mod recording;
 mod reload;
 mod snapshot;
 

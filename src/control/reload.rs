@@ -2,6 +2,7 @@
 
 use super::compile::{Compiled, Current, Refused, Surroundings, compile};
 use super::explain::{Question, explain};
+use super::recording;
 use super::snapshot::{Refusal, Snapshot};
 use crate::cluster::clock_ns;
 use crate::config::{self, Loaded};
@@ -9,6 +10,7 @@ use crate::drain;
 use crate::identity::Stamp;
 use crate::pipeline::metrics::Registry;
 use crate::pipeline::{self, Emitter};
+use crate::record::Recorder;
 use crate::resilience::overload::{Meter, Transition};
 use crate::stack::Handle;
 use serde_json::{Value, json};
@@ -34,6 +36,8 @@ struct Inner {
     around: Surroundings,
     events: Emitter,
     sinks: pipeline::Set,
+    recorder: Recorder,
+    base_dir: PathBuf,
     signal: drain::Signal,
     drain_asked: Notify,
     set_log_level: SetLogLevel,
@@ -63,6 +67,10 @@ pub struct Start {
     pub events: Emitter,
     /// The sinks of events that run.
     pub sinks: pipeline::Set,
+    /// Who records.
+    pub recorder: Recorder,
+    /// Where relative paths start.
+    pub base_dir: PathBuf,
     /// The drain signal.
     pub signal: drain::Signal,
     /// Sets the log level.
@@ -92,10 +100,17 @@ impl Control {
             around: start.around,
             events: start.events,
             sinks: start.sinks,
+            recorder: start.recorder,
+            base_dir: start.base_dir,
             signal: start.signal,
             drain_asked: Notify::new(),
             set_log_level: start.set_log_level,
         }))
+    }
+
+    /// Who records.
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,10 +143,14 @@ impl Control {
         }
         unchangeable(&state.current.loaded.config, &loaded.config)?;
         let sinks = self.0.sinks.prepare(&loaded.config.pipeline.sinks).map_err(Refused)?;
+        let recording = recording::prepare(&loaded, &self.0.base_dir).map_err(Refused)?;
         let Compiled { current, applied } =
             compile(loaded, Some(&state.current), &self.0.registry, &self.0.around)?;
         if let Err(error) = self.0.sinks.apply(sinks) {
             tracing::error!(%error, "a sink could not be started");
+        }
+        if let Err(error) = self.0.recorder.apply(recording.0, recording.1) {
+            tracing::error!(%error, "the recording could not be changed");
         }
         for worker in &state.workers {
             worker.apply(&applied);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// How long a charge takes at an instance of `gold`, and at one of `standard`.
 const GOLD_WORK: Duration = Duration::from_millis(2);
-const STANDARD_WORK: Duration = Duration::from_millis(6);
+pub(super) const STANDARD_WORK: Duration = Duration::from_millis(6);
 
 /// The routes of checkout's outbound listener: what decides where a charge goes.
 const CHECKOUT_ROUTES: &str = r#"    - name: gold
@@ -36,6 +36,9 @@ const STANDARD_CLUSTER: &str = ", balance: { policy: least_request }, outlier_de
 
 /// The sinks of every sidecar.
 pub(super) const SINKS: [&str; 3] = ["file", "archive", "otlp"];
+
+/// The instance whose traffic is recorded, and the directory of the recording.
+pub(super) const RECORDED: (&str, &str) = ("standard-2", "standard-2.recording");
 
 /// The directory of the archive, which all sidecars share.
 pub(super) const ARCHIVE: &str = "archive";
@@ -170,6 +173,9 @@ impl Calls {
              archive: {{ directory: {ARCHIVE} }}\n    \
              otlp: {{ endpoint: \"http://{collector}\", protocol: http_protobuf }}\n"
         );
+        if name == RECORDED.0 {
+            let _ = writeln!(text, "recording: {{ directory: {} }}", RECORDED.1);
+        }
         text.push_str("admin: { address: \"127.0.0.1:0\" }\ntelemetry: { address: \"127.0.0.1:0\" }\n");
         text
     }

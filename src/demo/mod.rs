@@ -123,6 +123,7 @@ impl Played {
         tell::files(terminal, mesh, observed, expectations);
         tell::metrics(terminal, mesh, failure, sent, expectations)?;
         tell::sinks(terminal, mesh, observed, failure, (outage, delivery), expectations);
+        tell::replay(terminal, mesh, expectations)?;
         tell::cost(terminal, mesh, observed, clocks);
         Ok(())
     }

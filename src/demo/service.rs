@@ -20,6 +20,9 @@ const CHECKOUT_FORGETS: bool = true;
 /// repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// What the next version of payments says where this one says `charged`.
+pub(super) const CANDIDATE_SAYS: &str = "settled";
+
 /// What a service carries on of the context, from the request that it serves to those that it makes for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carried {
@@ -67,6 +70,8 @@ pub(super) enum Role {
     Checkout,
     /// Charges; the work takes so long.
     Payments(Duration),
+    /// The next version of payments, which says one thing otherwise.
+    Candidate(Duration),
 }
 
 /// A running service.
@@ -87,6 +92,8 @@ struct State {
     is_sick: AtomicBool,
     /// How often it did.
     refused: AtomicU64,
+    /// How many requests were tracer bullets.
+    tracers: AtomicU64,
     /// Its sidecar's outbound listener, known once that runs.
     outbound: OnceLock<Client>,
 }
@@ -103,6 +110,7 @@ impl Service {
             served: AtomicU64::new(0),
             is_sick: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            tracers: AtomicU64::new(0),
             outbound: OnceLock::new(),
         });
         let shared = Arc::clone(&state);
@@ -129,6 +137,11 @@ impl Service {
     /// How many requests it answered 503, because it was sick.
     pub(super) fn refused(&self) -> u64 {
         self.state.refused.load(Ordering::Relaxed)
+    }
+
+    /// How many of the requests were tracer bullets.
+    pub(super) fn tracers(&self) -> u64 {
+        self.state.tracers.load(Ordering::Relaxed)
     }
 
     /// Makes it sick, or well again.
@@ -158,6 +171,9 @@ impl State {
             let is_sick = self.is_sick.load(Ordering::Relaxed);
             let counter = if is_sick { &self.refused } else { &self.served };
             counter.fetch_add(1, Ordering::Relaxed);
+            if request.get("x-request-type") == Some("TRACE") {
+                self.tracers.fetch_add(1, Ordering::Relaxed);
+            }
             let answer = match is_sick {
                 true => Message::response(503, &json!({ "error": "no connection to the database" })),
                 false => self.answer(&request),
@@ -181,9 +197,17 @@ impl State {
             }
             Role::Payments(work) => {
                 std::thread::sleep(work);
-                Message::response(200, &json!({ "order": order["order"], "charged_by": self.name }))
+                self.charged(&order, "charged")
+            }
+            Role::Candidate(work) => {
+                std::thread::sleep(work);
+                self.charged(&order, CANDIDATE_SAYS)
             }
         }
+    }
+
+    fn charged(&self, order: &Value, state: &str) -> Message {
+        Message::response(200, &json!({ "order": order["order"], "charged_by": self.name, "state": state }))
     }
 
     /// Calls another service: through the sidecar, with nothing but its name as Host.

@@ -12,14 +12,16 @@ mod recorder;
 mod resend;
 mod service;
 mod sink;
+mod tap;
 
 pub use notes::{DeadlineSource, MirrorNote, Notes, SignatureNote};
 pub use policy::{Edits, Hedge, Mirror, PathRewrite, Policy, RetryOn, RetryPolicy, Rewrite};
-pub use record::{Direction, Outcome, ParentSource, Phase, Record, Text};
+pub use record::{Direction, Outcome, ParentSource, Phase, Record, Recorded, Text};
 pub use recorder::{Guard, Recorder};
 pub use resend::Resend;
 pub use service::{Hook, HookFuture, HookLayer, HookService};
 pub use sink::{NoSink, Sink};
+pub use tap::{Side, Tap};
 
 use crate::cluster::{self, Cluster, Picked, clock_ns};
 use crate::error::Error;
@@ -30,6 +32,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -269,6 +272,39 @@ pub struct Connection {
     pub identity: Option<Arc<str>>,
     /// Whether context fields from this peer are believed.
     pub is_trusted: bool,
+    /// Which connection it is.
+    pub serial: Serial,
+}
+
+/// Which connection of this process it is, and how many exchanges it has had.
+#[derive(Debug)]
+pub struct Serial {
+    number: u64,
+    exchanges: Cell<u64>,
+}
+
+impl Serial {
+    /// The connection's number; no other of this process has it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many exchanges began on it.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.get()
+    }
+
+    /// Another exchange begins.
+    fn count(&self) {
+        self.exchanges.set(self.exchanges.get() + 1);
+    }
+}
+
+impl Default for Serial {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Serial { number: NEXT.fetch_add(1, Ordering::Relaxed), exchanges: Cell::new(0) }
+    }
 }
 
 impl Response {

@@ -101,6 +101,15 @@ const TEXT_BYTES: usize = 512;
 /// Where a text lies in [`Record::text`].
 pub type Text = Span;
 
+/// What became of the recording of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is on its way to the recording.
+    Kept,
+    /// It was wanted, and there was no room.
+    Dropped,
+}
+
 /// All that is known of an exchange.
 #[derive(Debug)]
 pub struct Record {
@@ -207,6 +216,8 @@ pub struct Record {
     pub is_opaque: bool,
     /// The configuration that it was served by.
     pub revision: Option<Arc<str>>,
+    /// What became of its recording; `None`: nothing was to be recorded.
+    pub recorded: Option<Recorded>,
     /// What is noted only now and then.
     pub notes: Option<Box<super::Notes>>,
 }
@@ -268,6 +279,7 @@ impl Record {
             is_tunnel: false,
             is_opaque: false,
             revision: None,
+            recorded: None,
             notes: None,
         }
     }

@@ -1,8 +1,9 @@
 //! The one place that layers write to, and the guard that makes the end of an exchange certain.
 
-use super::{Connection, Phase, Record, Sink};
+use super::{Connection, Phase, Record, Side, Sink, Tap};
 use crate::drain;
 use crate::error::{Error, Kind};
+use crate::svc::{Fields, RequestHead, ResponseHead};
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ pub struct Recorder(Rc<Inner>);
 struct Inner {
     record: RefCell<Option<Box<Record>>>,
     sink: Rc<dyn Sink>,
+    tap: RefCell<Option<Box<dyn Tap>>>,
 }
 
 /// Ends the exchange when it is dropped, whatever the reason: end of content, cancellation, timeout or panic.
@@ -34,7 +36,10 @@ impl Recorder {
         record.peer = Some(connection.peer);
         record.is_tls = connection.is_tls;
         record.identity.clone_from(&connection.identity);
-        let recorder = Recorder(Rc::new(Inner { record: RefCell::new(Some(record)), sink: sink.clone() }));
+        connection.serial.count();
+        let tap = RefCell::new(sink.tap(connection));
+        let record = RefCell::new(Some(record));
+        let recorder = Recorder(Rc::new(Inner { record, sink: sink.clone(), tap }));
         let guard = Guard { recorder: recorder.clone() };
         (recorder, guard)
     }
@@ -56,6 +61,39 @@ impl Recorder {
             if let Some(refusal) = error.refusal() {
                 record.note().refusal = Some(refusal.clone());
             }
+        }
+    }
+
+    /// Notes the request's head.
+    pub fn note_request(&self, head: &RequestHead) {
+        self.edit().note_request(head);
+        self.tap(|tap, record| tap.request(record, head));
+    }
+
+    /// Tells the tap of a head that goes to the client.
+    #[inline]
+    pub fn tap_response(&self, head: &ResponseHead) {
+        self.tap(|tap, record| tap.response(record, head));
+    }
+
+    /// Tells the tap of content.
+    #[inline]
+    pub fn tap_data(&self, side: Side, data: &[u8]) {
+        self.tap(|tap, record| tap.data(record, side, data));
+    }
+
+    /// Tells the tap of trailers.
+    #[inline]
+    pub fn tap_trailers(&self, side: Side, fields: &Fields) {
+        self.tap(|tap, record| tap.trailers(record, side, fields));
+    }
+
+    #[inline]
+    fn tap(&self, tell: impl FnOnce(&mut dyn Tap, &Record)) {
+        if let Some(tap) = &mut *self.0.tap.borrow_mut()
+            && let Some(record) = &*self.0.record.borrow()
+        {
+            tell(&mut **tap, record);
         }
     }
 
@@ -122,6 +160,11 @@ impl Drop for Guard {
             record.status = Kind::ClientGone.answer().status;
         }
         record.end(Instant::now());
+        if let Ok(mut tap) = inner.tap.try_borrow_mut()
+            && let Some(tap) = tap.take()
+        {
+            tap.end(&mut record);
+        }
         inner.sink.exchange(record);
     }
 }

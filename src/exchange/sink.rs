@@ -1,6 +1,6 @@
 //! Where finished records go.
 
-use super::Record;
+use super::{Connection, Record, Tap};
 
 /// The pipeline, as the data path sees it: one for each worker, on the worker's thread.
 pub trait Sink {
@@ -14,6 +14,11 @@ pub trait Sink {
 
     /// An opaque connection or tunnel moved so many bytes; counted while it is still open.
     fn transferred(&self, _received_bytes: u64, _sent_bytes: u64) {}
+
+    /// What is to hear of an exchange that begins on this connection, if anything is.
+    fn tap(&self, _connection: &Connection) -> Option<Box<dyn Tap>> {
+        None
+    }
 }
 
 /// A sink that forgets: for benchmarks of single layers and for tests that look elsewhere.

@@ -6,7 +6,8 @@
 use super::metrics::block::Writer;
 use super::ring::{Consumer, Producer};
 use super::wake::Wake;
-use crate::exchange::{Record, Sink};
+use crate::exchange::{Connection, Record, Sink, Tap};
+use crate::record::Taps;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -14,7 +15,10 @@ use std::sync::Arc;
 const SPARE_TEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// The pipeline, as a worker's layers see it. Made by `Pipeline::start`, moved to the worker's thread, shared there.
-pub struct WorkerSink(RefCell<State>);
+pub struct WorkerSink {
+    state: RefCell<State>,
+    taps: Option<Taps>,
+}
 
 /// The worker's ends of its rings.
 pub(super) struct Ends {
@@ -39,13 +43,19 @@ impl WorkerSink {
     pub(super) fn new(metrics: Writer, ends: Ends, ring_events_max: usize) -> WorkerSink {
         let half = (ring_events_max / 2).max(1);
         let urgent_mask = (1 << half.ilog2()) - 1;
-        WorkerSink(RefCell::new(State { metrics, ends, urgent_mask, spare: None }))
+        let state = RefCell::new(State { metrics, ends, urgent_mask, spare: None });
+        WorkerSink { state, taps: None }
+    }
+
+    /// Exchanges are recorded by these taps.
+    pub fn record_with(&mut self, taps: Taps) {
+        self.taps = Some(taps);
     }
 }
 
 impl Sink for WorkerSink {
     fn exchange(&self, record: Box<Record>) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.state.borrow_mut();
         state.metrics.count(&record);
         match state.ends.put.push(record) {
             Ok(()) => {
@@ -60,7 +70,7 @@ impl Sink for WorkerSink {
     }
 
     fn spare(&self) -> Box<Record> {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.state.borrow_mut();
         state.metrics.block().count_started();
         match state.spare.take().or_else(|| state.ends.reuse.pop()) {
             Some(mut record) if record.text.capacity() <= SPARE_TEXT_BYTES_MAX => {
@@ -71,7 +81,11 @@ impl Sink for WorkerSink {
         }
     }
 
+    fn tap(&self, connection: &Connection) -> Option<Box<dyn Tap>> {
+        self.taps.as_ref()?.begin(connection)
+    }
+
     fn transferred(&self, received_bytes: u64, sent_bytes: u64) {
-        self.0.borrow().metrics.block().count_transferred(received_bytes, sent_bytes);
+        self.state.borrow().metrics.block().count_transferred(received_bytes, sent_bytes);
     }
 }

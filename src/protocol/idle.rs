@@ -73,6 +73,7 @@ fn connection() -> Rc<Connection> {
         is_tls: false,
         identity: None,
         is_trusted: true,
+        serial: Default::default(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! and the other direction goes on. Buffers are held only while they have something in them.
 
 use crate::error::{Error, Kind};
-use crate::exchange::Recorder;
+use crate::exchange::{Recorder, Side};
 use crate::svc::{Input, Output, Timer};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -74,11 +74,14 @@ struct Half {
     is_read: bool,
     is_done: bool,
     bytes: u64,
+    /// Who hears of the bytes, and which way they go.
+    tapped: Option<(Recorder, Side)>,
 }
 
 impl Half {
-    fn new(ahead: Bytes) -> Half {
-        Half { input: Input::new(ahead), output: Output::default(), is_read: false, is_done: false, bytes: 0 }
+    fn new(ahead: Bytes, tapped: Option<(Recorder, Side)>) -> Half {
+        let (input, output) = (Input::new(ahead), Output::default());
+        Half { input, output, is_read: false, is_done: false, bytes: 0, tapped }
     }
 
     /// Moves what can be moved; `Ok(true)` when something was.
@@ -92,6 +95,9 @@ impl Half {
             if !self.input.bytes.is_empty() && self.output.has_room() {
                 let data = self.input.bytes.split().freeze();
                 self.bytes += data.len() as u64;
+                if let Some((recorder, side)) = &self.tapped {
+                    recorder.tap_data(*side, &data);
+                }
                 self.output.push(data);
             }
             match self.output.poll_flush(to, cx) {
@@ -119,19 +125,21 @@ impl Half {
 }
 
 /// Moves bytes between `client` and `upstream` until both directions ended, one failed, or nothing moved for too long.
-/// The aheads are sent first.
+/// The aheads, the client's and the upstream's, are sent first. `tapped` is told of what passes.
 pub async fn run<C, U>(
     client: &mut C,
-    client_ahead: Bytes,
     upstream: &mut U,
-    upstream_ahead: Bytes,
+    (client_ahead, upstream_ahead): (Bytes, Bytes),
     silence: Silence,
+    tapped: Option<&Recorder>,
 ) -> Moved
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut up, mut down) = (Half::new(client_ahead), Half::new(upstream_ahead));
+    let tapped = |side| tapped.map(|recorder| (recorder.clone(), side));
+    let mut up = Half::new(client_ahead, tapped(Side::Request));
+    let mut down = Half::new(upstream_ahead, tapped(Side::Response));
     let mut timer = Timer::new();
     let mut deadline = None;
     let mut was_half_closed = false;
@@ -180,7 +188,7 @@ mod tests {
         let (mut client, mut near) = tokio::io::duplex(16);
         let (mut far, mut server) = tokio::io::duplex(16);
         let splice =
-            run(&mut near, Bytes::from_static(b"ahead "), &mut far, Bytes::new(), Silence::default());
+            run(&mut near, &mut far, (Bytes::from_static(b"ahead "), Bytes::new()), Silence::default(), None);
         let client_side = async {
             client.write_all(b"request, longer than the pipe").await.unwrap();
             client.shutdown().await.unwrap();
@@ -207,7 +215,7 @@ mod tests {
         let (_client, mut near) = tokio::io::duplex(16);
         let (mut far, _server) = tokio::io::duplex(16);
         let silence = Silence { both: Some(Duration::from_secs(60)), half_closed: None };
-        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), silence).await;
+        let moved = run(&mut near, &mut far, Default::default(), silence, None).await;
         assert_eq!(moved.error.map(|error| error.kind()), Some(Kind::ResponseBodyTimeout));
     }
 
@@ -218,7 +226,7 @@ mod tests {
         drop(server);
         let started = Instant::now();
         let silence = Silence { both: Some(Duration::from_secs(60)), half_closed: Some(TUNNEL_LINGER) };
-        let moved = run(&mut near, Bytes::new(), &mut far, Bytes::new(), silence).await;
+        let moved = run(&mut near, &mut far, Default::default(), silence, None).await;
         assert!(moved.error.is_none(), "{:?}", moved.error);
         assert_eq!(started.elapsed(), TUNNEL_LINGER);
     }

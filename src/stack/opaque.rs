@@ -49,7 +49,7 @@ impl Carriage {
         recorder.edit().phase = Phase::Response;
         // Plain TCP may be half-closed for as long as it likes.
         let silence = Silence { both: self.idle_timeout, half_closed: None };
-        let moved = splice::run(&mut io, ahead, &mut upstream, Bytes::new(), silence).await;
+        let moved = splice::run(&mut io, &mut upstream, (ahead, Bytes::new()), silence, None).await;
         moved.record(&recorder);
         if moved.error.is_none() {
             guard.complete();

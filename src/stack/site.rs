@@ -122,6 +122,7 @@ impl Site {
             is_tls: false,
             identity: None,
             is_trusted: self.traffic.trust == Trust::All,
+            serial: Default::default(),
         }
     }
 

@@ -189,6 +189,7 @@ impl Fixture {
             is_tls: false,
             identity: None,
             is_trusted: true,
+            serial: Default::default(),
         });
         let sink: Rc<dyn Sink> = Rc::clone(&self.records) as Rc<dyn Sink>;
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

@@ -33,6 +33,7 @@ fn exchange(cluster: &Arc<Cluster>, peer: &str) -> Exchange {
         is_tls: false,
         identity: None,
         is_trusted: true,
+        serial: Default::default(),
     };
     let sink: Rc<dyn Sink> = Rc::new(NoSink);
     let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

@@ -22,6 +22,7 @@ mod listeners;
 mod outlier;
 mod quota;
 mod reach;
+mod recording;
 mod retry;
 mod routes;
 mod sinks;
@@ -49,6 +50,7 @@ pub fn check(root: &Node, base: Option<&Path>, problems: &mut Vec<Diagnostic>) {
     check.routes("outbound");
     check.pipeline();
     check.sinks(base);
+    check.recording(base);
     check.context(base);
     check.dependencies(base);
     if let Some(base) = base {

@@ -272,6 +272,7 @@ impl Worker {
             is_tls: false,
             identity: None,
             is_trusted: true,
+            serial: Default::default(),
         };
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());
         let ctx = Ctx::new(recorder, Rc::new(connection));

@@ -21,7 +21,7 @@ use super::metrics::block::{METHOD_OTHER, method_class};
 use crate::context::RequestType;
 use crate::context::fields::flags;
 use crate::context::sampling::SampledBy;
-use crate::exchange::{Direction, Outcome, Record, Text};
+use crate::exchange::{Direction, Outcome, Record, Recorded, Text};
 use address::{Client, host_and_port};
 use names::Names;
 use opentelemetry_semantic_conventions::attribute as otel;
@@ -462,6 +462,11 @@ fn decisions(record: &Record, out: &mut Vec<u8>) {
     }
     if record.context_disagreed > 0 {
         number(out, br#","sidelight.context.disagreed":"#, u64::from(record.context_disagreed));
+    }
+    match record.recorded {
+        Some(Recorded::Kept) => out.extend_from_slice(br#","sidelight.recorded":true"#),
+        Some(Recorded::Dropped) => out.extend_from_slice(br#","sidelight.recorded":false"#),
+        None => {}
     }
     if record.is_tunnel {
         out.extend_from_slice(br#","sidelight.tunnel":true"#);

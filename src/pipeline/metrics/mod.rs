@@ -21,6 +21,7 @@ mod edges;
 pub mod exemplars;
 pub mod histogram;
 pub mod process;
+mod recording;
 pub mod registry;
 mod render;
 mod resilience;

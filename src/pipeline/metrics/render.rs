@@ -42,6 +42,7 @@ impl Registry {
         self.render_graph(page);
         self.render_pipeline(page);
         self.render_app_output(page);
+        self.render_recording(page);
         self.render_config(page);
         self.render_process(page);
     }

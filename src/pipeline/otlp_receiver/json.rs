@@ -189,7 +189,9 @@ fn any(out: &mut Vec<u8>, value: Option<&AnyValue>) {
         Some(Any::BoolValue(flag)) => put(out, flag),
         Some(Any::IntValue(number)) => put(out, number),
         Some(Any::DoubleValue(number)) => double(out, *number),
-        Some(Any::BytesValue(bytes)) => object(out, |object| object.text_always("@bytes", &base64::text(bytes))),
+        Some(Any::BytesValue(bytes)) => {
+            object(out, |object| object.text_always("@bytes", &base64::text(bytes)))
+        }
         Some(Any::ArrayValue(array)) => list(out, &array.values, |out, value| any(out, Some(value))),
         Some(Any::KvlistValue(pairs)) => {
             let mut seen = HashSet::new();

@@ -2,7 +2,7 @@
 
 use super::finish::Shared;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{Ctx, Recorder, WeakCtx};
+use crate::exchange::{Ctx, Recorder, Side, WeakCtx};
 use crate::http1::Framing;
 use crate::http1::chunked::{self, Decoder, Step};
 use crate::svc::{Frame, Source, Timer};
@@ -177,15 +177,20 @@ impl Inner {
                     input.advance(used);
                     self.progress = Progress::Done;
                     let trailers = decoder.take_trailers();
-                    return Ok(
-                        trailers.map_or(Decoded::End, |trailers| Decoded::Frame(Frame::Trailers(trailers)))
-                    );
+                    return Ok(match trailers {
+                        Some(trailers) => {
+                            self.recorder.tap_trailers(Side::Request, &trailers);
+                            Decoded::Frame(Frame::Trailers(trailers))
+                        }
+                        None => Decoded::End,
+                    });
                 }
                 Err(malformed) => return Err(Error::new(Kind::MalformedRequest, malformed.0)),
             },
         };
         self.total_bytes += data.len() as u64;
         self.recorder.edit().request_bytes = self.total_bytes;
+        self.recorder.tap_data(Side::Request, &data);
         if self.limits.body_bytes_max.is_some_and(|max| self.total_bytes > max) {
             return Err(Kind::RequestBodyTooLarge.into());
         }

@@ -162,7 +162,7 @@ where
     fn begin(&mut self, head: RequestHead, framing: Framing, started: Instant) -> (Serving, Guard, Exchange) {
         self.served += 1;
         let (recorder, guard) = Recorder::start(&self.sink, &self.connection, started);
-        recorder.edit().note_request(&head);
+        recorder.note_request(&head);
         let ctx = Ctx::new(recorder, Rc::clone(&self.connection));
         let content = match framing {
             Framing::None | Framing::Length(0) => None,
@@ -286,6 +286,7 @@ where
         for head in interim.drain(..) {
             // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
             if serving.version != Version::Http10 {
+                serving.ctx.recorder.tap_response(&head);
                 http1::write_interim(shared.output.small(), &head);
             }
         }
@@ -371,6 +372,7 @@ where
             let mut record = serving.ctx.recorder.edit();
             (record.status, record.phase, record.is_tunnel) = (101, Phase::Response, true);
         }
+        serving.ctx.recorder.tap_response(&head);
         http1::write_interim(self.shared.borrow_mut().output.small(), &head);
         if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
             return Next::Close;
@@ -380,8 +382,9 @@ where
         let mut upstream = tunnel.io;
         let idle_timeout = serving.ctx.idle_timeout(self.settings.tunnel_idle_timeout);
         let silence = Silence { both: idle_timeout, half_closed: Some(TUNNEL_LINGER) };
-        let moved = splice::run(&mut client, ahead, &mut upstream, tunnel.ahead, silence).await;
-        moved.record(&serving.ctx.recorder);
+        let (recorder, ahead) = (&serving.ctx.recorder, (ahead, tunnel.ahead));
+        let moved = splice::run(&mut client, &mut upstream, ahead, silence, Some(recorder)).await;
+        moved.record(recorder);
         if moved.error.is_none() {
             guard.complete();
         }

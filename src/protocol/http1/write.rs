@@ -2,7 +2,7 @@
 
 use super::finish::Shared;
 use crate::error::{Error, Kind};
-use crate::exchange::{Phase, Recorder, Response};
+use crate::exchange::{Phase, Recorder, Response, Side};
 use crate::http1::{self, Content as Follows, Persistence, chunked};
 use crate::protocol::{date, respond};
 use crate::svc::{Body, Frame, Known, Method, Output, ResponseHead, Timer, Version};
@@ -70,9 +70,12 @@ impl Writing {
         date::with(now, |date| {
             http1::write_response(output.small(), &self.head, self.follows, self.persistence, date)
         });
-        let mut record = recorder.edit();
-        record.phase = Phase::Response;
-        record.status = self.head.status;
+        {
+            let mut record = recorder.edit();
+            record.phase = Phase::Response;
+            record.status = self.head.status;
+        }
+        recorder.tap_response(&self.head);
     }
 
     /// Content bytes that were handed to the socket.
@@ -108,6 +111,7 @@ impl Writing {
             match frame {
                 Some(Ok(Frame::Data(data))) => {
                     self.sent_bytes += data.len() as u64;
+                    recorder.tap_data(Side::Response, &data);
                     match self.follows {
                         Follows::Chunked => chunked::write_chunk(output, data),
                         _ => output.push(data),
@@ -117,6 +121,7 @@ impl Writing {
                     if let Some(status) = respond::grpc_status(fields.get(Known::GrpcStatus)) {
                         recorder.edit().grpc_status = Some(status);
                     }
+                    recorder.tap_trailers(Side::Response, &fields);
                     self.finish(output, Some(&fields));
                 }
                 None => self.finish(output, None),

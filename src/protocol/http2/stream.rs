@@ -3,7 +3,9 @@
 use super::Settings;
 use super::task::{Sending, Tasks};
 use crate::error::{Error, Kind};
-use crate::exchange::{Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Sink, Tunnel, WeakCtx};
+use crate::exchange::{
+    Connection, Ctx, Exchange, Guard, Phase, Recorder, Response, Side, Sink, Tunnel, WeakCtx,
+};
 use crate::http1::chunked::is_allowed_trailer;
 use crate::protocol::respond;
 use crate::protocol::splice::{self, Silence, TUNNEL_LINGER};
@@ -78,8 +80,8 @@ where
                 (RequestHead { version: Version::Http2, scheme, ..RequestHead::new() }, Some(error))
             }
         };
-        recorder.edit().note_request(&head);
-        recorder.edit().version = Version::Http2;
+        head.version = Version::Http2;
+        recorder.note_request(&head);
         let is_tunnel = head.upgrade.is_some();
         if is_tunnel {
             as_upgrade(&mut head);
@@ -163,6 +165,7 @@ fn answer(
     if let (Some(tunnel), Some(upgrade)) = (tunnel, upgrade) {
         head.status = 200;
         head.fields.remove(Known::SecWebsocketAccept);
+        served.ctx.recorder.tap_response(&head);
         let idle_timeout = served.ctx.idle_timeout(settings.tunnel_idle_timeout);
         tokio::task::spawn_local(run_tunnel(upgrade, tunnel, idle_timeout, served));
         return http2::response_to(&head, Answer::empty());
@@ -172,6 +175,7 @@ fn answer(
         record.phase = Phase::Response;
         record.status = head.status;
     }
+    served.ctx.recorder.tap_response(&head);
     let is_bodiless = method == Method::Head || head.is_bodiless();
     let body = if is_bodiless { Body::empty() } else { body };
     if let Some(length) = body.length().filter(|_| !is_bodiless && !head.fields.has(Known::ContentLength)) {
@@ -196,8 +200,10 @@ async fn run_tunnel(
     let mut client = TokioIo::new(client);
     let mut upstream = tunnel.io;
     let silence = Silence { both: idle_timeout, half_closed: Some(TUNNEL_LINGER) };
-    let moved = splice::run(&mut client, Bytes::new(), &mut upstream, tunnel.ahead, silence).await;
-    moved.record(&served.ctx.recorder);
+    let recorder = &served.ctx.recorder;
+    let ahead = (Bytes::new(), tunnel.ahead);
+    let moved = splice::run(&mut client, &mut upstream, ahead, silence, Some(recorder)).await;
+    moved.record(recorder);
     if moved.error.is_none() {
         served.guard.complete();
     }
@@ -240,13 +246,17 @@ impl Answer {
 
     fn note(&mut self, frame: &Frame) {
         let Some(served) = &self.served else { return };
-        let mut record = served.ctx.recorder.edit();
+        let recorder = &served.ctx.recorder;
         match frame {
-            Frame::Data(data) => record.response_bytes += data.len() as u64,
+            Frame::Data(data) => {
+                recorder.edit().response_bytes += data.len() as u64;
+                recorder.tap_data(Side::Response, data);
+            }
             Frame::Trailers(fields) => {
                 if let Some(status) = respond::grpc_status(fields.get(Known::GrpcStatus)) {
-                    record.grpc_status = Some(status);
+                    recorder.edit().grpc_status = Some(status);
                 }
+                recorder.tap_trailers(Side::Response, fields);
             }
         }
     }
@@ -362,6 +372,7 @@ impl Source for Content {
             Ok(data) => {
                 self.total_bytes += data.len() as u64;
                 self.recorder.edit().request_bytes = self.total_bytes;
+                self.recorder.tap_data(Side::Request, &data);
                 if self.body_bytes_max.is_some_and(|max| self.total_bytes > max) {
                     return Poll::Ready(Some(Err(Kind::RequestBodyTooLarge.into())));
                 }
@@ -371,7 +382,11 @@ impl Source for Content {
                 Poll::Ready(Some(Ok(Frame::Data(data))))
             }
             Err(frame) => match frame.into_trailers() {
-                Ok(map) => Poll::Ready(Some(Ok(Frame::Trailers(trailers(&map))))),
+                Ok(map) => {
+                    let trailers = trailers(&map);
+                    self.recorder.tap_trailers(Side::Request, &trailers);
+                    Poll::Ready(Some(Ok(Frame::Trailers(trailers))))
+                }
                 Err(_) => self.poll_frame(cx),
             },
         }

@@ -15,6 +15,7 @@ fn connection(direction: Direction, is_trusted: bool) -> Connection {
         is_tls: false,
         identity: None,
         is_trusted,
+        serial: Default::default(),
     }
 }
 

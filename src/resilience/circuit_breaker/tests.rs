@@ -99,6 +99,7 @@ impl World {
             is_tls: false,
             identity: None,
             is_trusted: true,
+            serial: Default::default(),
         };
         let sink: Rc<dyn Sink> = Rc::new(NoSink);
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

@@ -100,6 +100,7 @@ impl Request<'_> {
             is_tls: false,
             identity: None,
             is_trusted: self.is_trusted,
+            serial: Default::default(),
         });
         let sink: Rc<dyn Sink> = Rc::new(NoSink);
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

@@ -8,6 +8,7 @@ mod edit;
 mod limit;
 mod matching;
 mod mirror;
+mod record;
 mod retry;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use edit::{Edits, HeaderEdits, RegexRewrite, Rewrite};
 pub use limit::{LimitKey, Quota, RateLimit, RouteBreaker};
 pub use matching::{ContextMatch, Match, PathMatch, RequestType, StringMatch};
 pub use mirror::Mirror;
+pub use record::Record;
 pub use retry::{Backoff, Hedge, HedgeAfter, Retry, RetryOn};
 
 use crate::units::Timeout;
@@ -67,6 +69,9 @@ pub struct Route {
     /// Sends a copy to another cluster, whose answers nobody waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
+    /// What of its traffic is recorded.
+    #[serde(skip_serializing_if = "Record::is_default")]
+    pub record: Record,
     /// Changes of the path and host that the upstream sees.
     #[serde(skip_serializing_if = "Rewrite::is_default")]
     pub rewrite: Rewrite,

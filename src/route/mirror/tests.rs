@@ -125,6 +125,7 @@ impl Fixture {
             is_tls: false,
             identity: None,
             is_trusted: self.is_trusted,
+            serial: Default::default(),
         };
         let sink: Rc<dyn Sink> = Rc::new(NoSink);
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

@@ -17,6 +17,7 @@ fn exchange(request: &str) -> Exchange {
         is_tls: false,
         identity: None,
         is_trusted: true,
+        serial: Default::default(),
     };
     let sink: Rc<dyn Sink> = Rc::new(NoSink);
     let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

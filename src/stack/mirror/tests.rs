@@ -125,6 +125,7 @@ impl Fixture {
                 is_tls: false,
                 identity: None,
                 is_trusted: true,
+                serial: Default::default(),
             }),
         })
     }

@@ -141,6 +141,7 @@ impl World {
             is_tls: false,
             identity: None,
             is_trusted: true,
+            serial: Default::default(),
         });
         let sink: Rc<dyn Sink> = Rc::clone(&self.records) as Rc<dyn Sink>;
         let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

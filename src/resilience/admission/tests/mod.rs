@@ -122,6 +122,7 @@ fn ask(who: Who) -> Asked {
         is_tls: false,
         identity: None,
         is_trusted: true,
+        serial: Default::default(),
     });
     let sink: Rc<dyn Sink> = Rc::new(NoSink);
     let (recorder, guard) = Recorder::start(&sink, &connection, Instant::now());

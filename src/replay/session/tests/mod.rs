@@ -1,0 +1,2 @@
+mod shop;
+mod values;
