@@ -46,7 +46,13 @@ pub fn missing(work: Work) -> Option<&'static str> {
         Work::H2 => "h2load",
         Work::Memory | Work::Balance => return None,
         Work::Callgrind => "valgrind",
-        Work::H1 | Work::Otlp | Work::Download | Work::Tls | Work::Upload => "wrk",
+        Work::H1
+        | Work::Otlp
+        | Work::DeadSink
+        | Work::Recording
+        | Work::Download
+        | Work::Tls
+        | Work::Upload => "wrk",
     };
     find_program(program).is_none().then_some(program)
 }

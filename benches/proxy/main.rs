@@ -79,6 +79,7 @@ fn run(options: &Options) -> Result<()> {
         programs: &programs,
         proxy_cores: &options.proxy_cores,
         load_cores: &options.load_cores,
+        silent_port: silent_port()?,
         files_max,
     };
     let mut outcome = Outcome::default();
@@ -103,6 +104,21 @@ fn scratch_directory() -> Result<PathBuf> {
     let directory = target.join("bench");
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     Ok(directory)
+}
+
+/// A port that accepts, reads, and never answers, until this program ends.
+fn silent_port() -> Result<u16> {
+    let failed = |error: std::io::Error| format!("a port that is silent: {error}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                while std::io::Read::read(&mut stream, &mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
+            });
+        }
+    });
+    Ok(port)
 }
 
 /// The committed instruction count.
@@ -299,7 +315,8 @@ fn compare(own: Option<u64>, baseline: Option<u64>, options: &Options, file: &Pa
 }
 
 fn participants(bench: &Bench<'_>, work: Work) -> Vec<Peer> {
-    bench.programs.iter().map(|(peer, _)| *peer).filter(|peer| peer.can(work.plane())).collect()
+    let installed = bench.programs.iter().map(|(peer, _)| *peer);
+    installed.filter(|peer| peer.can(work.plane())).collect()
 }
 
 /// Fisher and Yates's shuffle over a linear congruential generator (Knuth's MMIX constants): no more is needed for the

@@ -134,8 +134,10 @@ fn list<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<V
 
 fn peers(text: &str) -> Result<Vec<Peer>> {
     let mut peers = if text == "none" { Vec::new() } else { list(text, &Peer::ALL, Peer::name)? };
-    if !peers.contains(&Peer::Sidelight) {
-        peers.insert(0, Peer::Sidelight);
+    for own in [Peer::Variant, Peer::Sidelight] {
+        if !peers.contains(&own) {
+            peers.insert(0, own);
+        }
     }
     Ok(peers)
 }

@@ -28,11 +28,13 @@ pub enum Peer {
     Nginx,
     /// Envoy.
     Envoy,
+    /// sidelight again, with what the row is about.
+    Variant,
 }
 
 impl Peer {
     /// Every proxy, in the table's order.
-    pub const ALL: [Self; 4] = [Self::Sidelight, Self::Haproxy, Self::Nginx, Self::Envoy];
+    pub const ALL: [Self; 5] = [Self::Sidelight, Self::Variant, Self::Haproxy, Self::Nginx, Self::Envoy];
 
     /// The name on the command line and in the table.
     pub fn name(self) -> &'static str {
@@ -41,15 +43,22 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
+            Self::Variant => "variant",
         }
+    }
+
+    /// Whether it is this repository's program.
+    pub fn is_sidelight(self) -> bool {
+        matches!(self, Self::Sidelight | Self::Variant)
     }
 
     /// False where the proxy cannot do what the row asks.
     pub fn can(self, plane: Plane) -> bool {
         match plane {
-            Plane::Http2 => self != Self::Nginx, // it has no HTTP/2 towards an upstream
+            Plane::Http2 => !matches!(self, Self::Nginx | Self::Variant), // it has no HTTP/2 towards an upstream
             Plane::Otlp => matches!(self, Self::Sidelight | Self::Haproxy), // the others are in h1
-            Plane::Http1 | Plane::Tls | Plane::Balance => true,
+            Plane::DeadSink | Plane::Recording => self.is_sidelight(),
+            Plane::Http1 | Plane::Tls | Plane::Balance => self != Self::Variant,
         }
     }
 }
@@ -72,6 +81,8 @@ pub struct Bench<'a> {
     pub proxy_cores: &'a [usize],
     /// Cores of the load.
     pub load_cores: &'a [usize],
+    /// A port that accepts, reads, and never answers.
+    pub silent_port: u16,
     /// Most open files of a child.
     pub files_max: usize,
 }
@@ -91,7 +102,7 @@ pub fn find(peer: Peer, directory: &Path, sidelight: Option<&Path>) -> Option<Pa
     match peer {
         Peer::Haproxy | Peer::Nginx => find_program(peer.name()),
         Peer::Envoy => envoy_of_wheel(&directory.join("venv")).or_else(|| find_program("envoy")),
-        Peer::Sidelight => {
+        Peer::Sidelight | Peer::Variant => {
             let built = option_env!("CARGO_BIN_EXE_sidelight").map(PathBuf::from);
             let beside = directory.parent().map(|target| target.join("release/sidelight"));
             sidelight.map(PathBuf::from).or(built).or(beside).filter(|program| program.is_file())
@@ -141,7 +152,8 @@ impl Bench<'_> {
             .ok_or_else(|| format!("{} is not installed", peer.name()))?;
         let [port, admin] = free_ports()?;
         let (file, text) = match peer {
-            Peer::Sidelight => ("sidelight.yaml", configuration::sidelight(self, plane, port, admin)),
+            Peer::Sidelight => ("sidelight.yaml", configuration::sidelight(self, plane, port, admin, false)),
+            Peer::Variant => ("variant.yaml", configuration::sidelight(self, plane, port, admin, true)),
             Peer::Haproxy => ("haproxy.cfg", configuration::haproxy(self, plane, port)),
             Peer::Nginx => ("nginx.conf", configuration::nginx(self, plane, port)),
             Peer::Envoy => ("envoy.json", configuration::envoy(self, plane, port)),
@@ -156,7 +168,7 @@ impl Bench<'_> {
             None => (Duration::from_secs(20), Command::new(program)),
         };
         match peer {
-            Peer::Sidelight => command.args(["run", "--config"]).arg(&file),
+            Peer::Sidelight | Peer::Variant => command.args(["run", "--config"]).arg(&file),
             Peer::Haproxy => command.args(["-db", "-f"]).arg(&file),
             Peer::Nginx => command.arg("-p").arg(self.directory).arg("-c").arg(&file),
             Peer::Envoy => command
@@ -172,5 +184,10 @@ impl Bench<'_> {
     /// Where sidelight writes its events.
     pub fn events_file(&self) -> PathBuf {
         self.directory.join("events.ndjson")
+    }
+
+    /// Where sidelight records.
+    pub fn recording_directory(&self) -> PathBuf {
+        self.directory.join("recording")
     }
 }

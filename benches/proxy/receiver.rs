@@ -112,12 +112,20 @@ impl Receiver {
 ///
 /// Errors: it does not answer, or its answer is not understood.
 pub fn overview(port: u16) -> Result<serde_json::Value> {
+    document(port, "/")
+}
+
+/// What sidelight's admin port has at `path`.
+///
+/// Errors: it does not answer, or its answer is not understood.
+pub fn document(port: u16, path: &str) -> Result<serde_json::Value> {
     let failed = |error: std::io::Error| format!("the admin port does not answer: {error}");
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    let request =
-        format!("GET / HTTP/1.1\r\nhost: {address}\r\naccept: application/json\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: application/json\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(failed)?;

@@ -69,7 +69,7 @@ impl Samples {
 
     /// Notes that a run of `peer` failed.
     pub fn note_failure(&mut self, peer: Peer) {
-        self.is_invalid |= peer == Peer::Sidelight;
+        self.is_invalid |= peer.is_sidelight();
     }
 
     /// The samples of one peer.
@@ -77,13 +77,12 @@ impl Samples {
         self.all.iter().filter(move |(_, of, _)| *of == peer).map(|(round, _, sample)| (*round, *sample))
     }
 
-    /// CPU of `peer` as a multiple of haproxy's, for each round that has both, in ascending order.
-    fn ratios(&self, peer: Peer) -> Vec<f64> {
-        let haproxy =
-            |wanted| self.of(Peer::Haproxy).find(|(round, _)| *round == wanted).map(|(_, sample)| sample);
+    /// A figure of `peer` as a multiple of `base`'s, for each round that has both, in ascending order.
+    fn ratios(&self, peer: Peer, base: Peer, figure: fn(&Sample) -> f64) -> Vec<f64> {
+        let of_base = |wanted| self.of(base).find(|(round, _)| *round == wanted).map(|(_, sample)| sample);
         let mut ratios: Vec<f64> = self
             .of(peer)
-            .filter_map(|(round, sample)| Some(sample.total() / haproxy(round)?.total()))
+            .filter_map(|(round, sample)| Some(figure(&sample) / figure(&of_base(round)?)))
             .collect();
         ratios.sort_by(f64::total_cmp);
         ratios
@@ -92,9 +91,13 @@ impl Samples {
     /// sidelight's bar for this row.
     pub fn bar(&self, work: Work) -> Option<Bar> {
         let limit = work.bar_ratio()?;
-        let ratios = self.ratios(Peer::Sidelight);
+        let ratios = self.ratios(work.judged(), work.base(), Sample::total);
         let measured = (!ratios.is_empty()).then(|| median(&ratios));
-        Some(Bar { work, what: "CPU a request, x haproxy", limit, measured, is_invalid: self.is_invalid })
+        let what = match work.base() {
+            Peer::Haproxy => "CPU a request, x haproxy",
+            _ => "CPU a request, x sidelight alone",
+        };
+        Some(Bar { work, what, limit, measured, is_invalid: self.is_invalid })
     }
 
     /// The row's table: medians over the rounds.
@@ -105,7 +108,13 @@ impl Samples {
             &mut text,
             format_args!(
                 "  {:<11}{user:>9}{system:>9}{total:>12}{:>20}{:>10}{:>9}{:>9}{:>9}{:>7}",
-                "proxy", "x haproxy (range)", "req/s", "p50 ms", "p99 ms", "RSS MiB", "core"
+                "proxy",
+                format!("x {} (range)", work.base().name()),
+                "req/s",
+                "p50 ms",
+                "p99 ms",
+                "RSS MiB",
+                "core"
             ),
         );
         for peer in Peer::ALL {
@@ -117,7 +126,7 @@ impl Samples {
                 values.sort_by(f64::total_cmp);
                 median(&values)
             };
-            let ratio = spread(&self.ratios(peer));
+            let ratio = spread(&self.ratios(peer, work.base(), Sample::total));
             let name = peer.name();
             let (user, system) = (middle(|sample| sample.user), middle(|sample| sample.system));
             let (total, rate) = (middle(Sample::total), middle(|sample| sample.rate));
@@ -131,6 +140,10 @@ impl Samples {
                      {resident:>9.1}{busy:>6.0}%"
                 ),
             );
+        }
+        if work.base() == Peer::Sidelight {
+            let ratio = spread(&self.ratios(Peer::Variant, Peer::Sidelight, |sample| sample.p99_ms));
+            line(&mut text, format_args!("  p99 of the variant, x sidelight: {ratio}"));
         }
         let missing: u64 = self.of(Peer::Sidelight).map(|(_, sample)| sample.events_missing).sum();
         if missing > 0 {

@@ -94,9 +94,15 @@ pub fn measure(bench: &Bench<'_>, peer: Peer, work: Work, window: Duration) -> R
     let each = cpu.as_secs_f64() * 1e6 / load.requests as f64;
     let spans = arrived.map(|arrived| arrived.judge(&proxy, warm_up.requests + load.requests));
     let spans = spans.transpose().map_err(with_log)?.unwrap_or(0);
+    if work == Work::Recording && peer == Peer::Variant {
+        recorded(&proxy).map_err(with_log)?;
+    }
     proxy.process.stop(Duration::from_secs(15))?;
+    let _ = std::fs::remove_dir_all(bench.recording_directory());
     let events_missing = match peer {
-        Peer::Sidelight => (warm_up.requests + load.requests).saturating_sub(lines_of(&bench.events_file())?),
+        Peer::Sidelight | Peer::Variant => {
+            (warm_up.requests + load.requests).saturating_sub(lines_of(&bench.events_file())?)
+        }
         _ => 0,
     };
     remove(&bench.events_file())?;
@@ -184,6 +190,25 @@ impl<'a> Arrivals<'a> {
                 ));
             }
             std::thread::sleep(BOOKS_INTERVAL);
+        }
+    }
+}
+
+/// Whether everything is in the recording; says how much that is.
+fn recorded(proxy: &Proxy) -> Result<()> {
+    let books = |of: &Value| (of["books"]["seen"].as_u64(), of["books"]["recorded"].as_u64());
+    let deadline = Instant::now() + ARRIVAL_TIMEOUT;
+    loop {
+        let shown = receiver::document(proxy.admin, "/recording")?;
+        match books(&shown) {
+            (Some(seen), Some(recorded)) if seen == recorded && seen > 0 => {
+                eprintln!("  {recorded} exchanges recorded, none left out");
+                return Ok(());
+            }
+            _ if Instant::now() >= deadline => {
+                return Err(format!("INVALID: not everything was recorded: {}", shown["books"]));
+            }
+            _ => std::thread::sleep(BOOKS_INTERVAL),
         }
     }
 }

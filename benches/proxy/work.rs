@@ -1,5 +1,7 @@
 //! The rows of the table: what is asked of a proxy, and what the answer may cost.
 
+use crate::peer::Peer;
+
 /// One row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
@@ -21,6 +23,10 @@ pub enum Work {
     Balance,
     /// As `H1`; sidelight sends every exchange to an OTLP receiver besides.
     Otlp,
+    /// As `H1`; sidelight alone, and with a sink whose receiver accepts and never answers.
+    DeadSink,
+    /// As `H1`; sidelight alone, and recording everything.
+    Recording,
 }
 
 /// Which listener and which upstream of the proxy a row needs.
@@ -36,13 +42,19 @@ pub enum Plane {
     Balance,
     /// As `Http1`; sidelight has an OTLP sink besides.
     Otlp,
+    /// As `Http1`; the variant of sidelight has an OTLP sink that hangs.
+    DeadSink,
+    /// As `Http1`; the variant of sidelight records.
+    Recording,
 }
 
 impl Work {
     /// Every row, in the table's order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::H1,
         Self::Otlp,
+        Self::DeadSink,
+        Self::Recording,
         Self::H2,
         Self::Download,
         Self::Tls,
@@ -57,6 +69,8 @@ impl Work {
         match self {
             Self::H1 => "h1",
             Self::Otlp => "otlp",
+            Self::DeadSink => "dead-sink",
+            Self::Recording => "recording",
             Self::H2 => "h2",
             Self::Download => "download",
             Self::Tls => "tls",
@@ -74,6 +88,8 @@ impl Work {
             Self::Otlp => {
                 "as h1; sidelight: a span of each request by OTLP/gRPC, and the JSON file; haproxy: no log"
             }
+            Self::DeadSink => "as h1; variant: an OTLP sink beside the file, whose receiver never answers",
+            Self::Recording => "as h1; variant: every exchange is recorded",
             Self::H2 => "HTTP/2 to HTTP/2, GET 1 KiB, 10 connections x 10 streams",
             Self::Download => "HTTP/1.1 GET 1 MiB, 8 connections",
             Self::Tls => "TLS 1.3 in, mutual TLS 1.3 out, HTTP/1.1 GET 1 KiB, 32 connections",
@@ -93,6 +109,8 @@ impl Work {
             Self::Tls => Plane::Tls,
             Self::Balance => Plane::Balance,
             Self::Otlp => Plane::Otlp,
+            Self::DeadSink => Plane::DeadSink,
+            Self::Recording => Plane::Recording,
             Self::H1 | Self::Download | Self::Upload | Self::Memory | Self::Callgrind => Plane::Http1,
         }
     }
@@ -102,11 +120,31 @@ impl Work {
         match self {
             Self::H1 => Some(1.10),
             Self::Otlp => Some(1.4),
+            // A sink that is down moves another's throughput by less than a hundredth.
+            Self::DeadSink => Some(1.01),
+            // At most a twentieth fewer requests for each CPU second.
+            Self::Recording => Some(1.0 / 0.95),
             Self::H2 => Some(1.5),
             Self::Download => Some(1.0),
             Self::Tls => Some(1.2),
             Self::Upload => Some(1.5),
             Self::Memory | Self::Callgrind | Self::Balance => None,
+        }
+    }
+
+    /// Whose CPU time the row's ratios are multiples of.
+    pub fn base(self) -> Peer {
+        match self {
+            Self::DeadSink | Self::Recording => Peer::Sidelight,
+            _ => Peer::Haproxy,
+        }
+    }
+
+    /// Whose ratio the row's bar bounds.
+    pub fn judged(self) -> Peer {
+        match self {
+            Self::DeadSink | Self::Recording => Peer::Variant,
+            _ => Peer::Sidelight,
         }
     }
 

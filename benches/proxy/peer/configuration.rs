@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 /// Seconds that a proxy keeps an idle connection: longer than any row, so that no row measures reconnects.
 const IDLE_SECONDS: u32 = 600;
 
-/// sidelight: inbound listener, one route to a cluster, events to a file, metrics served.
-pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16) -> String {
+/// sidelight: inbound listener, one route to a cluster, events to a file, metrics served; the variant with what the row is
+/// about.
+pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16, is_variant: bool) -> String {
     let certificates = bench.certificates;
     let pair = |pair: &crate::certificates::Pair| json!({ "certificate": pair.certificate.display().to_string(), "key": pair.key.display().to_string() });
     let mut inbound = json!({
@@ -19,8 +20,17 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16) -> Stri
     });
     let mut cluster = json!({ "endpoints": endpoints(bench, plane) });
     let mut sinks = json!({ "file": { "path": bench.events_file().display().to_string() } });
+    let mut recording = json!({});
     match plane {
         Plane::Http1 | Plane::Balance => {}
+        Plane::DeadSink if is_variant => {
+            sinks["otlp"] = json!({ "endpoint": format!("http://127.0.0.1:{}", bench.silent_port) });
+        }
+        Plane::Recording if is_variant => {
+            let directory = bench.recording_directory().display().to_string();
+            recording = json!({ "directory": directory, "disk_bytes_max": "4GiB" });
+        }
+        Plane::DeadSink | Plane::Recording => {}
         Plane::Otlp => {
             let port = bench.receiver.map_or(0, |receiver| receiver.port);
             sinks["otlp"] = json!({ "endpoint": format!("http://127.0.0.1:{port}") });
@@ -40,6 +50,7 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16) -> Stri
         "outbound": { "address": "127.0.0.1:0" },
         "clusters": { "upstream": cluster },
         "pipeline": { "sinks": sinks, "sampling": { "ratio": 1.0 } },
+        "recording": recording,
         "admin": { "address": format!("127.0.0.1:{admin}") },
         "telemetry": { "address": "127.0.0.1:0" },
     });
@@ -48,7 +59,7 @@ pub fn sidelight(bench: &Bench<'_>, plane: Plane, port: u16, admin: u16) -> Stri
 
 fn endpoints(bench: &Bench<'_>, plane: Plane) -> Vec<String> {
     let ports = match plane {
-        Plane::Http1 | Plane::Otlp => bench.upstream.plain.to_vec(),
+        Plane::Http1 | Plane::Otlp | Plane::DeadSink | Plane::Recording => bench.upstream.plain.to_vec(),
         Plane::Http2 => bench.upstream.http2.into_iter().collect(),
         Plane::Tls => vec![bench.upstream.tls],
         Plane::Balance => bench.endpoints.ports.clone(),
@@ -61,7 +72,9 @@ pub fn haproxy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (bind, options) = match plane {
-        Plane::Http1 | Plane::Otlp | Plane::Balance => (String::new(), String::new()),
+        Plane::Http1 | Plane::Otlp | Plane::DeadSink | Plane::Recording | Plane::Balance => {
+            (String::new(), String::new())
+        }
         Plane::Http2 => ("proto h2".into(), "proto h2".into()),
         Plane::Tls => (
             format!("ssl crt {} ssl-min-ver TLSv1.3", server.joined.display()),
@@ -106,7 +119,12 @@ pub fn nginx(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
     let (server, client) = (&bench.certificates.server, &bench.certificates.client);
     let authority = bench.certificates.authority.display();
     let (listen, scheme, tls) = match plane {
-        Plane::Http1 | Plane::Otlp | Plane::Http2 | Plane::Balance => ("", "http", String::new()),
+        Plane::Http1
+        | Plane::Otlp
+        | Plane::DeadSink
+        | Plane::Recording
+        | Plane::Http2
+        | Plane::Balance => ("", "http", String::new()),
         Plane::Tls => (
             "ssl",
             "https",
@@ -161,7 +179,7 @@ pub fn envoy(bench: &Bench<'_>, plane: Plane, port: u16) -> String {
         cluster["lb_policy"] = json!("LEAST_REQUEST");
     }
     match plane {
-        Plane::Http1 | Plane::Otlp | Plane::Balance => {}
+        Plane::Http1 | Plane::Otlp | Plane::DeadSink | Plane::Recording | Plane::Balance => {}
         Plane::Http2 => {
             let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
             cluster["typed_extension_protocol_options"] = json!({ options: {
