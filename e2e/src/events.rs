@@ -10,12 +10,20 @@ use crate::wait_for;
 #[derive(Clone, Debug)]
 pub struct Events {
     path: PathBuf,
+    kills: usize,
 }
 
 impl Events {
     /// Of the file at `path`.
     pub fn at(path: &Path) -> Self {
-        Events { path: path.to_owned() }
+        Events { path: path.to_owned(), kills: 0 }
+    }
+
+    /// Of a process that was killed so often: each kill may have cut the line that was being written, which the next
+    /// process ends before it writes.
+    #[must_use]
+    pub fn with_kills(self, kills: usize) -> Self {
+        Events { kills, ..self }
     }
 
     /// Every event of an exchange, or of a connection that was carried as bytes, written so far.
@@ -34,18 +42,23 @@ impl Events {
         self.of_schemas(&["sidelight/connection/1"])
     }
 
-    /// Every event of these schemas so far. A line that is still being written is left for the next look.
-    /// All events so far, of whatever schema.
+    /// All events so far, of whatever schema. A line that is still being written is left for the next look.
     ///
     /// # Panics
-    /// When a whole line is not JSON.
+    /// When a whole line is not JSON, but for as many cut ones as there were kills.
     pub fn everything(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        whole
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-            .collect()
+        let text = std::fs::read(&self.path).unwrap_or_default();
+        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| &text[..end]);
+        let mut cut = 0;
+        let mut events = Vec::new();
+        for line in whole.split(|&byte| byte == b'\n').filter(|_| !whole.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(event) => events.push(event),
+                Err(error) if error.is_eof() && cut < self.kills => cut += 1,
+                Err(error) => panic!("event {}: {error}", String::from_utf8_lossy(line)),
+            }
+        }
+        events
     }
 
     /// The events of one schema so far.
@@ -54,15 +67,9 @@ impl Events {
     }
 
     fn of_schemas(&self, schemas: &[&str]) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        whole
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("event {line}: {error}"))
-            })
-            .filter(|event| schemas.iter().any(|schema| event["schema"] == *schema))
-            .collect()
+        let mut events = self.everything();
+        events.retain(|event| schemas.iter().any(|schema| event["schema"] == *schema));
+        events
     }
 
     /// Waits until `count` exchange events are there; gives all.

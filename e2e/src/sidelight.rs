@@ -20,6 +20,7 @@ pub struct Sidelight {
     log: Arc<Mutex<Vec<Value>>>,
     addresses: HashMap<String, SocketAddr>,
     directory: TempDir,
+    kills: usize,
 }
 
 impl Sidelight {
@@ -41,7 +42,7 @@ impl Sidelight {
         let yaml = setup.yaml(&directory.path().join("events.ndjson"));
         std::fs::write(directory.path().join("sidelight.yaml"), yaml).expect("configuration file");
         let (child, log) = spawn(directory.path(), arguments);
-        let mut running = Sidelight { child, log, addresses: HashMap::new(), directory };
+        let mut running = Sidelight { child, log, addresses: HashMap::new(), directory, kills: 0 };
         running.wait_for_ready();
         running
     }
@@ -53,6 +54,7 @@ impl Sidelight {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().expect("wait for the child");
+        self.kills += 1;
     }
 
     /// Starts it anew after its end, with the same configuration and directory; the log and the addresses are new.
@@ -134,7 +136,7 @@ impl Sidelight {
 
     /// Its events.
     pub fn events(&self) -> Events {
-        Events::at(&self.directory.path().join("events.ndjson"))
+        Events::at(&self.directory.path().join("events.ndjson")).with_kills(self.kills)
     }
 
     /// The lines of its own log so far; a line that is no JSON is a string.

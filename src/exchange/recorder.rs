@@ -17,6 +17,8 @@ struct Inner {
     record: RefCell<Option<Box<Record>>>,
     sink: Rc<dyn Sink>,
     tap: RefCell<Option<Box<dyn Tap>>>,
+    /// Whether there is one, or was: asked for each piece of content.
+    is_tapped: bool,
 }
 
 /// Ends the exchange when it is dropped, whatever the reason: end of content, cancellation, timeout or panic.
@@ -37,9 +39,10 @@ impl Recorder {
         record.is_tls = connection.is_tls;
         record.identity.clone_from(&connection.identity);
         connection.serial.count();
-        let tap = RefCell::new(sink.tap(connection));
+        let tap = sink.tap(connection);
+        let (is_tapped, tap) = (tap.is_some(), RefCell::new(tap));
         let record = RefCell::new(Some(record));
-        let recorder = Recorder(Rc::new(Inner { record, sink: sink.clone(), tap }));
+        let recorder = Recorder(Rc::new(Inner { record, sink: sink.clone(), tap, is_tapped }));
         let guard = Guard { recorder: recorder.clone() };
         (recorder, guard)
     }
@@ -90,7 +93,8 @@ impl Recorder {
 
     #[inline]
     fn tap(&self, tell: impl FnOnce(&mut dyn Tap, &Record)) {
-        if let Some(tap) = &mut *self.0.tap.borrow_mut()
+        if self.0.is_tapped
+            && let Some(tap) = &mut *self.0.tap.borrow_mut()
             && let Some(record) = &*self.0.record.borrow()
         {
             tell(&mut **tap, record);
@@ -115,15 +119,16 @@ thread_local! {
 
 /// `now` on the wall clock, which is asked once a second: a step of it is followed with that delay.
 fn wall_clock(now: Instant) -> SystemTime {
-    CLOCKS.with(|clocks| match clocks.get() {
-        Some((then, wall)) if now >= then && now.duration_since(then) < Duration::from_secs(1) => {
-            wall + now.duration_since(then)
+    CLOCKS.with(|clocks| {
+        if let Some((then, wall)) = clocks.get()
+            && let Some(since) = now.checked_duration_since(then)
+            && since < Duration::from_secs(1)
+        {
+            return wall + since;
         }
-        _ => {
-            let wall = SystemTime::now();
-            clocks.set(Some((now, wall)));
-            wall
-        }
+        let wall = SystemTime::now();
+        clocks.set(Some((now, wall)));
+        wall
     })
 }
 
@@ -160,7 +165,8 @@ impl Drop for Guard {
             record.status = Kind::ClientGone.answer().status;
         }
         record.end(Instant::now());
-        if let Ok(mut tap) = inner.tap.try_borrow_mut()
+        if inner.is_tapped
+            && let Ok(mut tap) = inner.tap.try_borrow_mut()
             && let Some(tap) = tap.take()
         {
             tap.end(&mut record);

@@ -234,6 +234,14 @@ pub(super) fn connection_options(fields: &Fields) -> ConnectionOptions {
     if !fields.has(Known::Connection) {
         return options;
     }
+    if !fields.is_repeated(Known::Connection) {
+        // As nearly all that say it say it.
+        match fields.get(Known::Connection) {
+            Some(b"keep-alive") => return ConnectionOptions { is_keep: true, ..options },
+            Some(b"close") => return ConnectionOptions { is_close: true, ..options },
+            _ => {}
+        }
+    }
     for option in fields.all(Known::Connection).flat_map(tokens) {
         options.is_close |= option.eq_ignore_ascii_case(b"close");
         options.is_keep |= option.eq_ignore_ascii_case(b"keep-alive");
