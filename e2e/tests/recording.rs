@@ -220,6 +220,48 @@ fn a_process_that_is_killed_leaves_segments_that_can_be_read() {
 }
 
 #[test]
+fn an_account_whose_key_is_deleted_is_forgotten_and_the_others_are_not() {
+    let (backend, place) = (StrictBackend::start(), Place::new());
+    let keys = place.0.path().join("keys");
+    // A status may be a number.
+    let lines =
+        format!("{}\nencrypt: {{ keys: {keys:?} }}\nmatch: {{ statuses: [200, 5xx] }}", place.lines());
+    let proxy = Sidelight::start(&Setup::app(backend.address()).section("recording", &lines));
+    let mut client = RawClient::connect(proxy.inbound());
+    ask(&mut client, "a1", "acme");
+    settled(&proxy, 1);
+    let files = || -> Vec<PathBuf> {
+        let found = std::fs::read_dir(&keys).expect("the keys").map(|file| file.expect("a file").path());
+        found.filter(|path| path.extension().is_none()).collect()
+    };
+    let before = wait_for("the key of acme", || Some(files()).filter(|files| files.len() > 1));
+    ask(&mut client, "b1", "bolt");
+    settled(&proxy, 2);
+    let of_bolt: Vec<PathBuf> = files().into_iter().filter(|file| !before.contains(file)).collect();
+    proxy.stop();
+    let (recording, keys) = (place.path(), text(&keys).to_owned());
+    assert_eq!(entries(&recording).len(), 0, "nothing can be read without keys");
+    let list = |more: &[&str]| {
+        let told =
+            sidelight(&[&["recording", "ls", text(&recording), "--entries", "--keys", &keys], more].concat());
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    assert!(list(&[]).contains("/a1?") && list(&[]).contains("/b1?"), "{}", list(&[]));
+    assert!(list(&["--account", "bolt"]).contains("/b1?") && !list(&["--account", "bolt"]).contains("/a1?"));
+    let shown = sidelight(&["recording", "show", text(&recording), "b1", "--keys", &keys]);
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stdout).contains("shop.example"));
+    let exported = sidelight(&["recording", "export", text(&recording), "--as", "curl", "--keys", &keys]);
+    assert_eq!(String::from_utf8_lossy(&exported.stdout).matches("curl").count(), 2);
+    assert_eq!(of_bolt.len(), 1);
+    std::fs::remove_file(&of_bolt[0]).expect("delete the key");
+    assert!(list(&[]).contains("/a1?") && !list(&[]).contains("/b1?"), "{}", list(&[]));
+    let told = sidelight(&["recording", "verify", text(&recording), "--keys", &keys, "--format", "json"]);
+    let found: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let counts = (&found["is_whole"], &found["entries"], &found["sealed_entries"]);
+    assert_eq!(counts, (&true.into(), &1.into(), &1.into()), "{found}");
+}
+
+#[test]
 fn a_websocket_is_recorded_frame_by_frame() {
     let (backend, place) = (StrictBackend::start(), Place::new());
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -10,7 +10,9 @@ mod show;
 mod tests;
 mod verify;
 
+use crate::record::Recording;
 use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub(super) const EXAMPLES: &str = "\
@@ -55,6 +57,24 @@ enum Command {
     /// Take a part out of a recording
     #[command(after_help = filter::TIMES)]
     Cut(copy::Cut),
+}
+
+/// The keys of recordings that are sealed.
+#[derive(Args, Clone, Debug, Default)]
+struct Keys {
+    /// The directory of keys, of recordings that are sealed; what is written of their entries is not sealed again
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+}
+
+impl Keys {
+    fn open(&self, recording: &Path) -> Result<Recording, String> {
+        let opened = match &self.keys {
+            Some(keys) => Recording::open_with_keys(recording, keys),
+            None => Recording::open(recording),
+        };
+        opened.map_err(|error| error.to_string())
+    }
 }
 
 impl RecordingCommand {

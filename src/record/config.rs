@@ -92,6 +92,23 @@ pub struct Encrypt {
     pub keys: PathBuf,
 }
 
+/// A status as it may be written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a status: 404, 5xx or failed")]
+#[schemars(rename = "RecordingStatus")]
+enum Status {
+    Number(u16),
+    Text(String),
+}
+
+fn statuses<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let text = |status| match status {
+        Status::Number(number) => number.to_string(),
+        Status::Text(text) => text,
+    };
+    Ok(Vec::<Status>::deserialize(deserializer)?.into_iter().map(text).collect())
+}
+
 /// `recording.match`: conditions; an empty one holds for all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -119,7 +136,8 @@ pub struct Match {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub traces: Vec<String>,
     /// Statuses that the client got: `404`, `5xx`; `failed` is everything that has a cause.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "statuses", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Status>")]
     pub statuses: Vec<String>,
     /// Exchanges that took at least so long.
     #[serde(with = "units::duration_or_none", skip_serializing_if = "Option::is_none")]

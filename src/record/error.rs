@@ -35,6 +35,8 @@ pub struct Problem {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
+    /// It is whole, but sealed, and its key is not here.
+    pub is_sealed: bool,
 }
 
 impl fmt::Display for Problem {

@@ -692,6 +692,9 @@ impl Thread {
         }
         self.last_tick = now;
         (self.expire)();
+        if let Some(keys) = self.setup.as_mut().and_then(|setup| setup.keys.as_mut()) {
+            keys.drop_deleted();
+        }
         let books = self.shared.counts.read();
         if books != self.last_books
             && let Some(store) = &mut self.store

@@ -7,7 +7,7 @@
 use super::entry::{Entry, Event};
 use super::error::{Error, Problem};
 use super::header::{Books, Header};
-use super::seal::{KEY_ID_BYTES, Keys, PURPOSE, Sealed};
+use super::seal::{self, KEY_ID_BYTES, Keys, PURPOSE, Sealed};
 use super::segment::block::Record;
 use super::segment::index::{Block, Term};
 use super::segment::{EXTENSION, Kind, Opened, Piece, Reader};
@@ -137,7 +137,7 @@ impl Recording {
     }
 
     /// The record, unsealed where it is sealed; `None`: of a kind that is not known.
-    fn open_record(&self, record: &Record) -> Result<Option<(Kind, Bytes)>, String> {
+    fn open_record(&self, record: &Record) -> Result<Option<(Kind, Bytes)>, Unopened> {
         let kind = match record.kind {
             Kind::Entry | Kind::Part => return Ok(Some((record.kind, record.bytes.clone()))),
             Kind::SealedEntry => Kind::Entry,
@@ -145,10 +145,15 @@ impl Recording {
             Kind::Other(_) => return Ok(None),
         };
         let Some(mut keys) = self.keys() else {
-            return Err("an entry that is sealed: give the directory of keys".into());
+            let what = "an entry that is sealed: give the directory of keys (--keys)".into();
+            return Err(Unopened { what, is_sealed: true });
         };
-        let sealed = Sealed::decode(&record.bytes).map_err(|error| error.to_string())?;
-        let plain = keys.unseal(&sealed, PURPOSE).map_err(|error| error.to_string())?;
+        let failed = |error: seal::Error| Unopened {
+            what: error.to_string(),
+            is_sealed: error == seal::Error::Forgotten,
+        };
+        let sealed = Sealed::decode(&record.bytes).map_err(failed)?;
+        let plain = keys.unseal(&sealed, PURPOSE).map_err(failed)?;
         Ok(Some((kind, plain.into())))
     }
 
@@ -248,7 +253,7 @@ impl Pieces {
         terms: &[Term<'_>],
         has_time: impl Fn(&Block) -> bool,
     ) -> Result<Pieces, Problem> {
-        let failed = |what: String| Problem { path: segment.path.clone(), offset: 0, what };
+        let failed = |what: String| Problem { path: segment.path.clone(), offset: 0, what, is_sealed: false };
         let (mut reader, opened) = Reader::open(&segment.path).map_err(|error| failed(error.what))?;
         let start = reader.offset();
         let Some(placed) = opened.placed else { return Ok(Pieces { reader, blocks: None, current: None }) };
@@ -359,6 +364,12 @@ impl Iterator for Entries<'_> {
     }
 }
 
+/// Why a sealed record was not opened.
+struct Unopened {
+    what: String,
+    is_sealed: bool,
+}
+
 /// The entry that a record is; `None`: it is none.
 fn read(
     recording: &Recording,
@@ -366,16 +377,16 @@ fn read(
     segment: &Segment,
     offset: u64,
 ) -> Option<Result<Entry, Problem>> {
-    let problem = |what: String| Problem { path: segment.path.clone(), offset, what };
+    let problem = |what: String, is_sealed| Problem { path: segment.path.clone(), offset, what, is_sealed };
     if matches!(record.kind, Kind::Part | Kind::SealedPart) {
         return None;
     }
     match recording.open_record(record) {
         Ok(Some((_, bytes))) => {
-            Some(Entry::decode(&bytes).map_err(|_| problem("an entry that is damaged".into())))
+            Some(Entry::decode(&bytes).map_err(|_| problem("an entry that is damaged".into(), false)))
         }
         Ok(None) => None,
-        Err(what) => Some(Err(problem(what))),
+        Err(unopened) => Some(Err(problem(unopened.what, unopened.is_sealed))),
     }
 }
 
@@ -435,7 +446,8 @@ impl Iterator for Events<'_> {
                             Ok(_) => {}
                             Err(_) => {
                                 let what = "a part that is damaged".into();
-                                return Some(Err(Problem { path: segment.path.clone(), offset, what }));
+                                let path = segment.path.clone();
+                                return Some(Err(Problem { path, offset, what, is_sealed: false }));
                             }
                         }
                     }

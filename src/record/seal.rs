@@ -21,6 +21,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -110,6 +111,8 @@ pub struct Keys {
     /// The account that was asked for last; entries come in runs.
     last: Option<(Vec<u8>, [u8; KEY_ID_BYTES])>,
     compressed: Vec<u8>,
+    /// When the directory was changed last, as far as it was looked at.
+    changed: Option<SystemTime>,
 }
 
 impl Keys {
@@ -141,6 +144,7 @@ impl Keys {
             uses: 0,
             last: None,
             compressed: Vec::new(),
+            changed: None,
         })
     }
 
@@ -218,8 +222,8 @@ impl Keys {
         if plain.len() > PLAIN_BYTES_MAX { Err(Error::Damaged) } else { Ok(plain) }
     }
 
-    /// Deletes an account's key; what was sealed with it can never be read again. Whether there was one. A process that
-    /// records must be told too (its own [`Keys`]), or it goes on with the key that it has in memory.
+    /// Deletes an account's key; what was sealed with it can never be read again. Whether there was one. Other
+    /// processes notice by [`Keys::drop_deleted`].
     ///
     /// # Errors
     /// [`Error::Keys`]: the file cannot be deleted.
@@ -236,6 +240,24 @@ impl Keys {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::Keys(format!("{}: cannot be deleted: {error}", path.display()))),
         }
+    }
+
+    /// Drops keys from memory whose files somebody deleted: what is sealed from now on has new ones. Costs one look at the
+    /// directory where nothing changed.
+    pub fn drop_deleted(&mut self) {
+        let changed = fs::metadata(&self.directory).and_then(|found| found.modified()).ok();
+        if changed.is_some() && changed == self.changed {
+            return;
+        }
+        let ids: Vec<_> = self.cache.keys().copied().collect();
+        for id in ids {
+            if matches!(self.path(&id).try_exists(), Ok(false)) {
+                self.cache.remove(&id);
+            }
+        }
+        // A change in the same tick of the file system's clock would not be seen.
+        let is_settled = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > Duration::from_secs(2));
+        self.changed = changed.filter(is_settled);
     }
 
     fn path(&self, id: &[u8; KEY_ID_BYTES]) -> PathBuf {
@@ -366,6 +388,22 @@ mod tests {
         assert_eq!(again.key_id, acme.key_id);
         assert_eq!(keys.unseal(&acme, b""), Err(Error::Damaged));
         assert_eq!(keys.unseal(&again, b"").unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_key_that_somebody_deletes_is_not_used_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keys = Keys::open(directory.path()).unwrap();
+        let [acme, globex] = ["acme", "globex"].map(|account| keys.seal(account, b"old", b"").unwrap());
+        keys.drop_deleted();
+        assert!(Keys::open(directory.path()).unwrap().forget("acme").unwrap());
+        keys.drop_deleted();
+        assert_eq!(keys.unseal(&acme, b""), Err(Error::Forgotten));
+        assert_eq!(keys.unseal(&globex, b"").unwrap(), b"old");
+        let again = keys.seal("acme", b"new", b"").unwrap();
+        let mut others = Keys::open(directory.path()).unwrap();
+        assert_eq!(others.unseal(&again, b"").unwrap(), b"new", "its key is in the directory");
+        assert_eq!(others.unseal(&acme, b""), Err(Error::Damaged));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `sidelight recording cut` and `merge`: recordings made of recordings.
 
+use super::Keys;
 use super::filter::Filter;
 use crate::record::{Entry, Header, Problem, Query, Recording, What, Writer};
 use clap::Args;
@@ -22,6 +23,8 @@ pub(super) struct Cut {
     output: PathBuf,
     #[command(flatten)]
     filter: Filter,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 /// The arguments of `merge`.
@@ -33,10 +36,12 @@ pub(super) struct Merge {
     /// The directory that becomes the new recording
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
+    #[command(flatten)]
+    keys: Keys,
 }
 
-fn open(path: &Path) -> Result<Recording, String> {
-    let recording = Recording::open(path).map_err(|error| error.to_string())?;
+fn open(path: &Path, keys: &Keys) -> Result<Recording, String> {
+    let recording = keys.open(path)?;
     for problem in recording.problems() {
         eprintln!("warning: {problem}");
     }
@@ -138,7 +143,7 @@ impl Copier {
 impl Cut {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
         check_output(&self.output, std::slice::from_ref(&self.recording))?;
-        let recording = open(&self.recording)?;
+        let recording = open(&self.recording, &self.keys)?;
         let failed = |error: io::Error| format!("{}: {error}", self.output.display());
         let mut copier = Copier::new(&self.output, &header(recording.headers())).map_err(failed)?;
         let wanted = self.filter.of(&recording);
@@ -218,7 +223,8 @@ impl Seen {
 impl Merge {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
         check_output(&self.output, &self.recordings)?;
-        let roots: Result<Vec<Recording>, String> = self.recordings.iter().map(|path| open(path)).collect();
+        let roots: Result<Vec<Recording>, String> =
+            self.recordings.iter().map(|path| open(path, &self.keys)).collect();
         let roots = roots?;
         // Each segment on its own: entries do not say which run they are of, segments do.
         let mut segments = Vec::new();
@@ -231,11 +237,7 @@ impl Merge {
                     runs.push(name);
                     runs.len() - 1
                 });
-                segments.push((
-                    root,
-                    run,
-                    Recording::open(&segment.path).map_err(|error| error.to_string())?,
-                ));
+                segments.push((root, run, self.keys.open(&segment.path)?));
             }
         }
         let mut lanes: Vec<Lane<'_>> = Vec::new();

@@ -1,5 +1,6 @@
 //! `sidelight recording export`.
 
+use super::Keys;
 use super::filter::Filter;
 use super::show::whole;
 use crate::record::Recording;
@@ -40,12 +41,14 @@ pub(super) struct Export {
     proto: bool,
     #[command(flatten)]
     filter: Filter,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 impl Export {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
         let format = Format::named(&self.format).ok_or_else(|| format!("no format {}", self.format))?;
-        let recording = Recording::open(&self.recording).map_err(|error| error.to_string())?;
+        let recording = self.keys.open(&self.recording)?;
         for problem in recording.problems() {
             eprintln!("warning: {problem}");
         }

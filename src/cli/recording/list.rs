@@ -1,7 +1,7 @@
 //! `sidelight recording ls`.
 
 use super::filter::{Filter, bounds};
-use super::{hex, plain, span, table};
+use super::{Keys, hex, plain, span, table};
 use crate::cli::{Format, print};
 use crate::record::formats::moment;
 use crate::record::{Entry, Query, Recording};
@@ -23,6 +23,8 @@ pub(super) struct List {
     entries: bool,
     #[command(flatten)]
     filter: Filter,
+    #[command(flatten)]
+    keys: Keys,
     /// At most so many entries
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
@@ -33,11 +35,8 @@ pub(super) struct List {
 
 impl List {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
-        let opened: Result<Vec<Recording>, String> = self
-            .recordings
-            .iter()
-            .map(|path| Recording::open(path).map_err(|error| error.to_string()))
-            .collect();
+        let opened: Result<Vec<Recording>, String> =
+            self.recordings.iter().map(|path| self.keys.open(path)).collect();
         let opened = opened?;
         for problem in opened.iter().flat_map(Recording::problems) {
             eprintln!("warning: {problem}");
@@ -175,8 +174,13 @@ fn entries_of(blocks: &[crate::record::segment::index::Block]) -> (u64, u64, u64
 fn scanned(path: &std::path::Path) -> (u64, u64, u64) {
     let mut sum = (0, u64::MAX, 0);
     let Ok(recording) = Recording::open(path) else { return sum };
-    for entry in recording.entries(&Query::default()).flatten() {
-        sum = (sum.0 + 1, sum.1.min(entry.started_ns), sum.2.max(entry.started_ns));
+    for entry in recording.entries(&Query::default()) {
+        match entry {
+            Ok(entry) => sum = (sum.0 + 1, sum.1.min(entry.started_ns), sum.2.max(entry.started_ns)),
+            // It counts; when it was, only its key would tell.
+            Err(problem) if problem.is_sealed => sum.0 += 1,
+            Err(_) => {}
+        }
     }
     sum
 }
@@ -188,7 +192,7 @@ fn document(recording: &Recording) -> Value {
         .map(|segment| {
             let blocks = segment.blocks.as_deref();
             let (entries, first_ns, last_ns) = blocks.map_or_else(|| scanned(&segment.path), entries_of);
-            let moment = |at: u64| (entries > 0).then(|| moment::text(at));
+            let moment = |at: u64| (entries > 0 && first_ns != u64::MAX).then(|| moment::text(at));
             json!({
                 "file": segment.path.display().to_string(),
                 "recording": segment.header.recording,
@@ -224,7 +228,7 @@ fn text(recording: &Recording) -> String {
         let (entries, first_ns, last_ns) = blocks.map_or_else(|| scanned(&segment.path), entries_of);
         (total, bytes) = (total + entries, bytes + segment.bytes);
         let short = |at: u64| moment::text(at).get(..19).map_or_else(String::new, |text| format!("{text}Z"));
-        let moment = |at: u64| if entries > 0 { short(at) } else { "-".into() };
+        let moment = |at: u64| if entries > 0 && first_ns != u64::MAX { short(at) } else { "-".into() };
         let state = match (segment.header.is_sealed, segment.blocks.is_some()) {
             (true, true) => "sealed",
             (true, false) => "sealed, not ended",

@@ -1,7 +1,7 @@
 //! `sidelight recording show`.
 
 use super::list::entry_document;
-use super::{hex, plain, span, unhex};
+use super::{Keys, hex, plain, span, unhex};
 use crate::cli::{Format, print};
 use crate::record::formats::moment;
 use crate::record::messages::{self, Opcode};
@@ -42,6 +42,8 @@ pub(super) struct Show {
     /// How much content is shown of each side, and of each message
     #[arg(long, value_name = "BYTES", default_value_t = 2048)]
     body_bytes: usize,
+    #[command(flatten)]
+    keys: Keys,
     /// How the answer is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -80,7 +82,7 @@ pub(super) fn whole(recording: &Recording, mut entry: Entry) -> Result<Entry, St
 
 impl Show {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
-        let recording = Recording::open(&self.recording).map_err(|error| error.to_string())?;
+        let recording = self.keys.open(&self.recording)?;
         let trace_id = unhex::<16>(&self.id);
         let sequence = if trace_id.is_none() { self.id.parse::<u64>().ok() } else { None };
         let query = Query { trace_id, ..Query::default() };

@@ -1,6 +1,6 @@
 //! `sidelight recording verify`.
 
-use super::plain;
+use super::{Keys, plain};
 use crate::cli::{Format, print};
 use crate::record::{Books, Query, Recording};
 use clap::Args;
@@ -25,6 +25,8 @@ pub(super) struct Verify {
     /// Recordings: directories of segments, or segments
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
     /// How the answer is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -76,7 +78,7 @@ impl Found {
         }
     }
 
-    fn verify(&mut self, recording: &Recording) {
+    fn verify(&mut self, recording: &Recording, keys: &Keys) {
         for error in recording.problems() {
             self.problem(error.to_string());
         }
@@ -89,10 +91,10 @@ impl Found {
                     segment.path.display()
                 ));
             }
-            let opened = match Recording::open(&segment.path) {
+            let opened = match keys.open(&segment.path) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    self.problem(error.to_string());
+                    self.problem(error);
                     continue;
                 }
             };
@@ -111,7 +113,7 @@ impl Found {
                         }
                     }
                     // Without its key an entry is whole, but what it says is not known.
-                    Err(problem) if segment.header.is_sealed && problem.what.contains("sealed") => {
+                    Err(problem) if problem.is_sealed => {
                         self.sealed += 1;
                         has_sealed = true;
                     }
@@ -200,12 +202,12 @@ impl Verify {
     pub(super) fn execute(&self) -> Result<ExitCode, String> {
         let (mut found, mut books) = (Found::default(), Books::default());
         for path in &self.recordings {
-            match Recording::open(path) {
+            match self.keys.open(path) {
                 Ok(recording) => {
-                    found.verify(&recording);
+                    found.verify(&recording, &self.keys);
                     books.add(&recording.books());
                 }
-                Err(error) => found.problem(error.to_string()),
+                Err(error) => found.problem(error),
             }
         }
         found.gaps();

@@ -112,7 +112,7 @@ impl Reader {
     }
 
     fn problem(&self, offset: u64, what: impl Into<String>) -> Problem {
-        Problem { path: self.path.clone(), offset, what: what.into() }
+        Problem { path: self.path.clone(), offset, what: what.into(), is_sealed: false }
     }
 
     /// Reads a frame into `payload`: its offset and head.
