@@ -49,7 +49,7 @@ enum Command {
     /// Write a recording in the format of another program
     #[command(after_help = export::EXAMPLES)]
     Export(export::Export),
-    /// Make a recording of what another program wrote: HAR, GoReplay, Envoy tap
+    /// Make a recording of what another program wrote (HAR, GoReplay, Envoy tap), or of what a sink kept of one
     #[command(after_help = import::EXAMPLES)]
     Import(import::Import),
     /// Put recordings together, by time; what is in several of them is there once

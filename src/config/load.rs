@@ -105,6 +105,7 @@ fn checked(name: &str, text: &str, base: Option<&Path>) -> Result<Loaded, Diagno
     if let Some(base) = base {
         resolve_paths(&mut config, base);
     }
+    config.pipeline.sinks.recorded.clone_from(&config.recording.sinks);
     Ok(Loaded { config, revision: revision(text), warnings: Diagnostics::new(name, shared, problems) })
 }
 

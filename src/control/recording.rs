@@ -1,16 +1,17 @@
 //! The recording of a configuration: what is recorded, by which rules, and what is asked for at runtime.
 
 use crate::config::{Config, Loaded};
-use crate::pipeline::Emitter;
+use crate::pipeline::spool::Class;
+use crate::pipeline::{Emitter, Incoming};
 use crate::record::config::{Match, Sample};
-use crate::record::{self, About, Recorder, RouteRule, Rule, Rules, Setup, Told};
+use crate::record::{self, About, Recorder, RouteRule, Rule, Rules, Setup, Told, shipped};
 use crate::route::config::Route;
 use crate::units;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The schema of events about the recording.
 const SCHEMA: &str = "sidelight/recording/1";
@@ -32,7 +33,8 @@ pub fn prepare(loaded: &Loaded, base_dir: &Path) -> Result<(Setup, Rules), Strin
         revision: loaded.revision.clone(),
         authorities: address.into_iter().chain(app).collect(),
     };
-    Ok((Setup::new(&config.recording, about, base_dir)?, rules(config)))
+    let setup = Setup::new(&config.recording, about, base_dir)?;
+    Ok((setup.within(config.pipeline.spool.event_bytes_max), rules(config)))
 }
 
 fn rules(config: &Config) -> Rules {
@@ -150,6 +152,12 @@ pub fn tell(events: &Emitter, told: Told) {
             "sidelight.recording.reason": reason,
             "sidelight.recording.entries": entries,
         }),
+        Told::Piece(json) => {
+            // The first to go when there is too much: the files of the recording are there still.
+            let event =
+                Incoming { schema: shipped::SCHEMA, class: Class::Debug, at: SystemTime::now(), json };
+            return events.emit_incoming(event);
+        }
     };
     events.emit(SCHEMA, attributes);
 }

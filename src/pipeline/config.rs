@@ -100,4 +100,8 @@ pub struct Sinks {
     #[serde(with = "units::some", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "units::Some<archive::Config>")]
     pub archive: Vec<archive::Config>,
+    /// Names of those that get the pieces of recordings: `recording.sinks`, put here when a configuration is loaded, so that
+    /// what a sink is given never depends on which of the two was applied first.
+    #[serde(skip)]
+    pub recorded: Vec<String>,
 }

@@ -44,7 +44,7 @@ pub(super) enum Body {
     Members(Vec<u8>),
 }
 
-/// An event that somebody else made: the application's log lines and telemetry.
+/// An event that somebody else made: the application's log lines and telemetry, pieces of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
     /// Its schema (`sidelight/app_log/1`).
@@ -168,5 +168,13 @@ impl Emitter {
         drop(state);
         self.wake.notify(is_urgent);
         true
+    }
+
+    /// Writes an event that may be large, and is encoded. Never blocks: what does not fit is dropped and counted.
+    pub fn emit_incoming(&self, mut event: Incoming) {
+        if !self.offer(&mut event) {
+            self.emitted.produced.fetch_add(1, Ordering::Release);
+            self.emitted.dropped.fetch_add(1, Ordering::Release);
+        }
     }
 }

@@ -40,7 +40,7 @@ pub use sinks::otlp::{Became as OtlpBecame, Encoder as OtlpEncoder};
 pub use accounts::{Account, Accounts};
 pub use config::Config;
 pub use emitter::{Emitter, Incoming};
-pub use sinks::{Prepared, Problem, Set, Status, problems};
+pub use sinks::{KINDS_FOR_RECORDINGS, Prepared, Problem, Set, Status, problems};
 pub use worker::WorkerSink;
 
 use accounts::Emitted;

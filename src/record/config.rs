@@ -16,6 +16,9 @@ pub struct Config {
     #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
+    /// Sinks of `pipeline.sinks`, by their names, that get a copy of everything that is written to `directory`, as events
+    /// of the schema `sidelight/recording_frame/1`. Empty: none.
+    pub sinks: Vec<String>,
     /// Whether `match` records. Without, only what is asked for at runtime (`PUT /recording`) is, and the flight recorder.
     pub enabled: bool,
     /// Which exchanges are recorded; all of the conditions that are written must hold.
@@ -64,6 +67,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             directory: None,
+            sinks: Vec::new(),
             enabled: true,
             r#match: Match::default(),
             sample: Sample::default(),

@@ -7,6 +7,7 @@
 //! - [`entry`]: what is recorded of an exchange; [`wire`]: its bytes; [`messages`]: gRPC messages and WebSocket frames in it
 //! - `capture`: the tap; [`rules`]: what is recorded; [`recorder`]: the thread; [`redact`], [`seal`]: what is not to be read
 //! - [`segment`]: a file; [`store`]: a directory of them that is written; [`recording`]: one that is read
+//! - [`shipped`]: a recording somewhere else, as events of the pipeline
 //! - [`formats`]: what other programs write and read
 //! - [`header`]: what a segment says of itself, and the books; [`error`]: what is wrong with one, and where
 
@@ -24,6 +25,7 @@ pub mod redact;
 pub mod rules;
 pub mod seal;
 pub mod segment;
+pub mod shipped;
 pub mod store;
 pub mod wire;
 

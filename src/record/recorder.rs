@@ -15,6 +15,7 @@ use super::redact::{Part, Redactor};
 use super::rules::{Rule, Rules};
 use super::seal::{self, Keys as SealKeys};
 use super::segment::{self, Keys, Kind, Limits};
+use super::shipped::Shipping;
 use super::store::{Lost, Retention, Store, recording_id};
 use super::wire;
 use crate::svc::fields::Span;
@@ -76,6 +77,8 @@ pub enum Told {
         /// How many exchanges it held.
         entries: u64,
     },
+    /// A piece of a segment, for `recording.sinks`: the members of its event, as a JSON object.
+    Piece(Vec<u8>),
 }
 
 /// What the thread is told to do.
@@ -98,6 +101,7 @@ pub struct Setup {
     seed: u64,
     keys: Option<SealKeys>,
     about: About,
+    event_bytes_max: usize,
 }
 
 /// The recorder of a process. Cheap to clone.
@@ -150,7 +154,14 @@ impl Setup {
             (Some(encrypt), Some(_)) => Some(SealKeys::open(&base_dir.join(&encrypt.keys))?),
             _ => None,
         };
-        Ok(Setup { config: config.clone(), directory, redactor, seed, keys, about })
+        let event_bytes_max = usize::MAX;
+        Ok(Setup { config: config.clone(), directory, redactor, seed, keys, about, event_bytes_max })
+    }
+
+    /// What goes to `recording.sinks` fits into events of so many bytes (`pipeline.spool.event_bytes_max`).
+    #[must_use]
+    pub fn within(self, event_bytes_max: usize) -> Setup {
+        Setup { event_bytes_max, ..self }
     }
 }
 
@@ -422,6 +433,10 @@ impl Thread {
         let directory = self.setup.as_ref().and_then(|old| old.directory.clone());
         let is_same_place = directory == setup.directory && setup.directory.is_some();
         let is_same_seal = self.setup.as_ref().is_some_and(|old| old.keys.is_some() == setup.keys.is_some());
+        if self.setup.as_ref().is_some_and(|old| old.config.sinks != setup.config.sinks) {
+            // Whoever begins in the middle of a segment has no head of it.
+            self.end_segment();
+        }
         let config = &setup.config;
         let retention = Retention {
             limits: Limits {
@@ -454,11 +469,15 @@ impl Thread {
             }
             _ => {
                 self.end_segment();
+                let written = self.store.as_mut().map_or(0, |store| store.header().segment);
                 self.store = setup.directory.as_ref().and_then(|directory| {
                     let store = Store::new(directory, header, retention);
                     store.inspect_err(|error| tracing::error!(%error, "the recording's directory")).ok()
                 });
-                if directory.is_some() && !is_same_place {
+                if is_same_place {
+                    // The files of these numbers are there.
+                    self.store.iter_mut().for_each(|store| store.header().segment = written);
+                } else if directory.is_some() {
                     self.recording = recording_id(SystemTime::now(), std::process::id());
                     if let Some(store) = &mut self.store {
                         store.header().recording = self.recording.clone();
@@ -467,6 +486,11 @@ impl Thread {
                 }
             }
         }
+        let shipping = (!setup.config.sinks.is_empty()).then(|| {
+            let tell = Arc::clone(&self.tell);
+            Shipping::new(setup.event_bytes_max, Arc::new(move |piece| tell(Told::Piece(piece.members()))))
+        });
+        self.store.iter_mut().for_each(|store| store.ship(shipping.clone()));
         self.setup = Some(setup);
     }
 

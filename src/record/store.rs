@@ -5,7 +5,8 @@
 
 use super::entry::Entry;
 use super::header::{Books, Header};
-use super::segment::{self, EXTENSION, Keys, Kind, Limits};
+use super::segment::{self, EXTENSION, Keys, Kind, Limits, OnFrame};
+use super::shipped::Shipping;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,13 +36,14 @@ pub struct Store {
     header: Header,
     retention: Retention,
     segment: Option<segment::Writer>,
+    shipping: Option<Shipping>,
 }
 
 impl Store {
     /// In a directory, which is made where it is missing. `header` is that of every segment, but for number and time.
     pub fn new(directory: &Path, header: Header, retention: Retention) -> io::Result<Store> {
         std::fs::create_dir_all(directory)?;
-        Ok(Store { directory: directory.into(), header, retention, segment: None })
+        Ok(Store { directory: directory.into(), header, retention, segment: None, shipping: None })
     }
 
     /// What the next segments are to say of themselves.
@@ -52,6 +54,11 @@ impl Store {
     /// What is kept from now on.
     pub fn retain(&mut self, retention: Retention) {
         self.retention = retention;
+    }
+
+    /// Where the frames of the next segments go, beside their files.
+    pub fn ship(&mut self, shipping: Option<Shipping>) {
+        self.shipping = shipping;
     }
 
     /// The segment that is written, if there is one.
@@ -119,7 +126,12 @@ impl Store {
         self.header.segment += 1;
         self.header.created_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let name = format!("{}-{:06}.{EXTENSION}", self.header.recording, self.header.segment);
-        segment::Writer::create(&self.directory.join(name), &self.header.encode(), self.retention.level)
+        let path = self.directory.join(name);
+        let (recording, number) = (self.header.recording.clone(), self.header.segment);
+        let on_frame = self.shipping.clone().map(|shipping| -> OnFrame {
+            Box::new(move |offset, frame| shipping.frame(&recording, number, offset, frame))
+        });
+        segment::Writer::create_told(&path, &self.header.encode(), self.retention.level, on_frame)
     }
 
     /// Removes what is too old or too much: oldest first, whole segments.

@@ -27,16 +27,16 @@ impl Sink for Recording1 {
     }
 }
 
-struct Bed {
-    directory: tempfile::TempDir,
-    recorder: Recorder,
+pub(super) struct Bed {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) recorder: Recorder,
     sink: Rc<Recording1>,
     connection: Connection,
-    told: Arc<Mutex<Vec<Told>>>,
+    pub(super) told: Arc<Mutex<Vec<Told>>>,
 }
 
 impl Bed {
-    fn new(config: Config) -> Bed {
+    pub(super) fn new(config: Config) -> Bed {
         let directory = tempfile::tempdir().unwrap();
         let told = Arc::<Mutex<Vec<Told>>>::default();
         let ear = Arc::clone(&told);
@@ -47,7 +47,7 @@ impl Bed {
         bed
     }
 
-    fn apply(&self, config: Config) {
+    pub(super) fn apply(&self, config: Config) {
         let key_file = self.directory.path().join("key");
         std::fs::write(&key_file, [7; 32]).unwrap();
         let redact = redact::Config { key_file: Some(key_file), ..config.redact };
@@ -58,7 +58,13 @@ impl Bed {
     }
 
     /// An exchange as a codec would tell of it.
-    fn exchange(&self, account: &str, path: &str, pieces: &[&[u8]], end: impl FnOnce(&mut Record)) {
+    pub(super) fn exchange(
+        &self,
+        account: &str,
+        path: &str,
+        pieces: &[&[u8]],
+        end: impl FnOnce(&mut Record),
+    ) {
         let sink: Rc<dyn Sink> = self.sink.clone();
         let (recorder, guard) = crate::exchange::Recorder::start(&sink, &self.connection, Instant::now());
         let mut fields = Fields::new();
@@ -86,7 +92,7 @@ impl Bed {
         finish(phase, guard);
     }
 
-    fn read(&self, query: &Query) -> Vec<Entry> {
+    pub(super) fn read(&self, query: &Query) -> Vec<Entry> {
         assert!(self.recorder.flush(Duration::from_secs(10)));
         let recording = super::Recording::open(&self.directory.path().join("recording")).unwrap();
         recording.entries(query).map(Result::unwrap).collect()

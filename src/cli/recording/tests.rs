@@ -167,6 +167,59 @@ fn what_is_exported_as_har_comes_back() {
 }
 
 #[test]
+fn packed_files_are_unpacked_and_one_that_is_cut_is_read_up_to_there() {
+    use std::io::Write;
+    let root = tempfile::tempdir().unwrap();
+    let [all, file, packed, back] =
+        ["all", "all.gor", "all.gor.gz", "back"].map(|name| folder(root.path(), name));
+    write(Path::new(&all), "r1", &(1..=200).map(|number| exchange(number, "a")).collect::<Vec<_>>());
+    assert!(run(&["export", &all, "--as", "gor", "-o", &file]));
+    let plain = std::fs::read(&file).unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(&plain).unwrap();
+    let bytes = encoder.finish().unwrap();
+    std::fs::write(&packed, &bytes).unwrap();
+    assert!(run(&["import", &packed, "-o", &back]));
+    assert_eq!(targets(Path::new(&back)), targets(Path::new(&all)));
+    std::fs::write(&packed, &bytes[..bytes.len() / 2]).unwrap();
+    let half = folder(root.path(), "half");
+    assert!(!run(&["import", &packed, "-o", &half]), "it is not whole");
+    let found = targets(Path::new(&half)).len();
+    assert!((90..=110).contains(&found), "{found} of 200");
+}
+
+#[test]
+fn pieces_and_files_of_others_are_imported_together() {
+    let root = tempfile::tempdir().unwrap();
+    let [all, har, events, both] =
+        ["all", "all.har", "events.ndjson", "both"].map(|name| folder(root.path(), name));
+    write(Path::new(&all), "r1", &[exchange(1, "a"), exchange(2, "a")]);
+    assert!(run(&["export", &all, "--as", "har", "-o", &har]));
+    let segment = std::fs::read_dir(&all).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(segment).unwrap();
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    let event = |offset: usize, bytes: &[u8]| {
+        let piece =
+            crate::record::shipped::Piece { recording: "r1", segment: 1, offset: offset as u64, bytes };
+        let members = String::from_utf8(piece.members()).unwrap();
+        members.replacen('{', "{\"schema\":\"sidelight/recording_frame/1\",", 1)
+    };
+    let [first, rest] = [event(0, first), event(first.len(), rest)];
+    std::fs::write(&events, format!("{rest}\n{{\"x\":1}}\n{first}\n")).unwrap();
+    assert!(run(&["import", &events, &har, "-o", &both]) && run(&["verify", &both]));
+    assert_eq!(targets(Path::new(&both)).len(), 4);
+    assert!(!run(&["import", &events, "-o", &both]), "the segment is there already");
+    std::fs::write(&events, format!("{rest}\n")).unwrap();
+    let part = folder(root.path(), "part");
+    assert!(!run(&["import", "--as", "sidelight", &events, "-o", &part]), "half of it is missing");
+    std::fs::write(&events, "{\"x\":1}\n").unwrap();
+    assert!(
+        !run(&["import", "--as", "sidelight", &events, "-o", &folder(root.path(), "none")]),
+        "there is none"
+    );
+}
+
+#[test]
 fn big_content_is_copied_in_parts() {
     let root = tempfile::tempdir().unwrap();
     let [all, cut] = ["all", "cut"].map(|name| folder(root.path(), name));

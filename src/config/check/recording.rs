@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::Check;
-use crate::config::node::Node;
+use crate::config::nearest::{listed, nearest};
+use crate::config::node::{Node, Value, excerpt};
+use crate::pipeline::KINDS_FOR_RECORDINGS;
 use crate::record::redact::Redactor;
 use crate::record::{Config, rules};
 
@@ -16,6 +18,7 @@ impl Check<'_, '_> {
             self.recorded_nowhere(node);
         }
         let Some(node) = node else { return };
+        self.recording_sinks(node);
         let Some(config) = self.read::<Config>(node) else { return };
         let at = |keys: &[&str]| node.at(keys).map_or(node.span, |node| node.span);
         if let Some(wrong) = rules::wrong(&config.r#match) {
@@ -42,9 +45,55 @@ impl Check<'_, '_> {
         }
     }
 
+    /// The sinks that are to get the recording, too: they must be there, and able to give it back.
+    fn recording_sinks(&mut self, node: &Node) {
+        let sinks = self.root.at(&["pipeline", "sinks"]);
+        let kinds = sinks.map_or(&[][..], Node::entries);
+        let mut known: Vec<(&str, &str, Option<&Node>)> = Vec::new();
+        for entry in kinds {
+            let of_kind = match &entry.value.value {
+                Value::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(&entry.value),
+            };
+            known.extend(of_kind.iter().map(|sink| {
+                let name = sink.get("name").and_then(Node::text).unwrap_or(&entry.key);
+                (name, entry.key.as_str(), Some(sink))
+            }));
+        }
+        if sinks.is_none() {
+            known.push(("stdout", "stdout", None));
+        }
+        for item in node.get("sinks").map_or(&[][..], Node::items) {
+            let Some(name) = item.text() else { continue };
+            let names = || known.iter().map(|(name, ..)| *name);
+            let Some((_, kind, sink)) = known.iter().find(|(known, ..)| *known == name) else {
+                let help = match nearest(name, names()) {
+                    Some(near) => format!("write `{near}`"),
+                    None if known.is_empty() => "add it to `pipeline.sinks`".into(),
+                    None if known.len() == 1 => format!("the only sink is {}", listed(names(), "and")),
+                    None => format!("the sinks are {}", listed(names(), "and")),
+                };
+                self.error(item.span, format!("there is no sink `{}`", excerpt(name)), help);
+                continue;
+            };
+            let format = sink.and_then(|sink| sink.get("format")).and_then(Node::text);
+            if !KINDS_FOR_RECORDINGS.contains(kind) {
+                let message =
+                    format!("`{}` cannot keep a recording: {kind} has no form for it", excerpt(name));
+                let help = format!("the kinds that can are {}", listed(KINDS_FOR_RECORDINGS, "and"));
+                self.error(item.span, message, help);
+            } else if *kind == "archive" && format == Some("parquet") {
+                let message =
+                    format!("`{}` writes Parquet, which no recording is made of again", excerpt(name));
+                self.error(item.span, message, "name an archive with `format: ndjson`");
+            }
+        }
+    }
+
     /// What asks for a recording that has no place.
     fn recorded_nowhere(&mut self, node: Option<&Node>) {
-        let told = node.and_then(|node| node.get("flight").or_else(|| node.get("encrypt")));
+        let sinks = node.and_then(|node| node.get("sinks")).filter(|sinks| !sinks.items().is_empty());
+        let told = node.and_then(|node| node.get("flight").or_else(|| node.get("encrypt"))).or(sinks);
         let help = "add `directory: …` to `recording`";
         if let Some(told) = told {
             self.warning(told.span, "nothing is recorded, because `recording.directory` is not set", help);

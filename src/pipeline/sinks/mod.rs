@@ -153,6 +153,10 @@ impl Kind {
     }
 }
 
+/// The kinds that have events whole, so that recordings can be made of them again: keys in `pipeline.sinks`.
+pub const KINDS_FOR_RECORDINGS: [&str; 8] =
+    ["archive", "file", "fluent", "kafka", "kinesis", "nats", "splunk", "stdout"];
+
 /// What is wrong with one sink of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

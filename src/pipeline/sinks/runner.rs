@@ -11,7 +11,8 @@ use super::dead_letters::DeadLetters;
 use super::sink::{Failure, Pace, Sent, Sink};
 use super::status::Status;
 use crate::pipeline::emitter::Emitter;
-use crate::pipeline::spool::{Batch, Cursor};
+use crate::pipeline::spool::{Batch, Class, Cursor, Event};
+use crate::record::shipped;
 use serde_json::json;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// The event that says how a sink is.
 const SCHEMA: &str = "sidelight/sink/1";
+/// The class of pieces of recordings: the first to go when there is too much.
+const PIECES: Class = Class::Debug;
 /// How long events are left alone that are there and cannot be read: their disk is away.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,6 +88,10 @@ pub(super) struct Runner {
     parts: Vec<Range<usize>>,
     /// The last event that the sink took; it holds those that are not settled.
     taken: u64,
+    /// The last event that was read: behind the last of the batch may be some that are not for this sink.
+    seen: u64,
+    /// Up to here it is counted what was passed over; after a rewind the same events come again.
+    passed_through: u64,
     /// The last batch was full: there are more.
     is_behind: bool,
     /// There were events last time, and none could be read.
@@ -118,6 +125,8 @@ impl Runner {
             backoff: Backoff::new(),
             parts: Vec::new(),
             taken: 0,
+            seen: 0,
+            passed_through: 0,
             is_behind: false,
             is_unreadable: false,
             sink,
@@ -180,11 +189,39 @@ impl Runner {
     fn fill(&mut self) -> bool {
         let count = self.cursor.read(&mut self.batch);
         self.is_behind = count >= self.pace.events_max || self.batch.bytes() >= self.pace.bytes_max / 2;
-        if count > 0 {
-            self.parts.push(0..count);
-            self.is_unreadable = false;
+        if count == 0 {
+            return false;
         }
-        count > 0
+        self.is_unreadable = false;
+        self.seen = self.batch.last_sequence().unwrap_or(self.seen);
+        self.pass_over();
+        match self.batch.len() {
+            0 => self.settle_seen(),
+            left => self.parts.push(0..left),
+        }
+        true
+    }
+
+    /// Takes out of the batch what is for other sinks: pieces of recordings, unless this one is to have them.
+    fn pass_over(&mut self) {
+        if !self.batch.has(PIECES) || self.status.carries_recordings() {
+            return;
+        }
+        let counted = self.passed_through;
+        let news = self.batch.events().filter(|event| event.sequence > counted && is_piece(event)).count();
+        self.batch.retain(|event| !is_piece(event));
+        self.passed_through = counted.max(self.seen);
+        if news > 0 {
+            self.status.note_passed_over(news as u64);
+        }
+    }
+
+    /// Nothing of the batch is to be sent any more: what was passed over at its end is settled, unless the sink holds
+    /// something before it.
+    fn settle_seen(&mut self) {
+        if self.parts.is_empty() && !self.has_held() && self.seen > self.cursor.position() {
+            self.cursor.commit(self.seen, Instant::now());
+        }
     }
 
     /// Whether events were taken by the sink that it has not settled.
@@ -237,7 +274,7 @@ impl Runner {
             self.batch.narrow(part.clone());
         }
         if part.is_empty() {
-            return;
+            return self.settle_seen();
         }
         self.parts.push(part.clone());
         match self.sink.send(&self.batch, self.deadline()) {
@@ -265,6 +302,7 @@ impl Runner {
         }
         if let Some(through) = sent.through {
             self.cursor.commit(through, Instant::now());
+            self.settle_seen();
         }
     }
 
@@ -281,6 +319,7 @@ impl Runner {
             self.reject(sequence, reason);
             self.cursor.commit(sequence, Instant::now());
         }
+        self.settle_seen();
         self.recovered();
     }
 
@@ -299,7 +338,7 @@ impl Runner {
             // What the sink held is gone, perhaps: all of it comes again.
             self.cursor.rewind();
             self.parts.clear();
-            self.taken = 0;
+            (self.taken, self.seen) = (0, 0);
         }
         // It may last: a process that ends meanwhile must not send again what was taken long ago.
         self.cursor.persist();
@@ -348,4 +387,9 @@ impl Runner {
         }
         self.emitter.emit(SCHEMA, event);
     }
+}
+
+/// Whether it is a piece of a recording: judged by its first bytes, and only of the class that pieces have.
+fn is_piece(event: &Event<'_>) -> bool {
+    event.class == PIECES && event.payload.starts_with(shipped::EVENT_START)
 }

@@ -48,7 +48,11 @@ struct Running {
 }
 
 /// A configuration whose sinks are made, and do not run yet.
-pub struct Prepared(Vec<Made>);
+pub struct Prepared {
+    made: Vec<Made>,
+    /// Names of those that get pieces of recordings.
+    recorded: Vec<String>,
+}
 
 /// A sink by its name; `None` for one that runs already, as it is.
 type Made = (String, Kind, Option<Box<dyn Sink>>);
@@ -56,7 +60,7 @@ type Made = (String, Kind, Option<Box<dyn Sink>>);
 impl Prepared {
     /// The names of the sinks.
     pub(in crate::pipeline) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, ..)| name.as_str())
+        self.made.iter().map(|(name, ..)| name.as_str())
     }
 }
 
@@ -101,7 +105,7 @@ impl Set {
                 kind.open(&self.0.about).map_err(|error| format!("pipeline.sinks: {name}: {error}"))?;
             Ok((name, kind, Some(sink)))
         });
-        Ok(Prepared(prepared.collect::<Result<_, String>>()?))
+        Ok(Prepared { made: prepared.collect::<Result<_, String>>()?, recorded: sinks.recorded.clone() })
     }
 
     /// Puts a configuration into force.
@@ -112,15 +116,20 @@ impl Set {
         let mut running = self.running();
         let mut result = Ok(());
         let mut old: Vec<Running> = std::mem::take(&mut *running);
-        for (name, kind, sink) in prepared.0 {
+        let Prepared { made, recorded } = prepared;
+        for (name, kind, sink) in made {
+            let is_recorded = recorded.contains(&name);
             let at = old.iter().position(|one| one.name == name);
             let before = at.map(|at| old.swap_remove(at));
             match (sink, before) {
-                (None, Some(before)) => running.push(before),
+                (None, Some(before)) => {
+                    before.status.carry_recordings(is_recorded);
+                    running.push(before);
+                }
                 (None, None) => {}
                 (Some(sink), before) => {
                     let predecessor = before.and_then(|before| self.halt(before));
-                    match self.start(name, kind, sink, predecessor) {
+                    match self.start(name, kind, sink, is_recorded, predecessor) {
                         Ok(started) => running.push(started),
                         Err(error) => result = Err(error),
                     }
@@ -149,9 +158,11 @@ impl Set {
         name: String,
         kind: Kind,
         sink: Box<dyn Sink>,
+        is_recorded: bool,
         predecessor: Option<JoinHandle<()>>,
     ) -> io::Result<Running> {
         let (control, status) = (Arc::<Control>::default(), Arc::new(Status::new(&name)));
+        status.carry_recordings(is_recorded);
         // Known from here on, so that no event is missed while the thread starts.
         let early = match predecessor {
             None => Some(self.0.spool.cursor(&name, Start::End)?),

@@ -12,6 +12,8 @@ pub struct Status {
     retries: AtomicU64,
     passed_over: AtomicU64,
     last_error: Mutex<Option<(SystemTime, String)>>,
+    /// It gets the pieces of recordings.
+    carries_recordings: AtomicBool,
 }
 
 impl Status {
@@ -22,6 +24,7 @@ impl Status {
             retries: AtomicU64::new(0),
             passed_over: AtomicU64::new(0),
             last_error: Mutex::default(),
+            carries_recordings: AtomicBool::new(false),
         }
     }
 
@@ -40,7 +43,7 @@ impl Status {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Events that the sink has no form for.
+    /// Events that the sink has no form for, or that are not for it.
     pub fn passed_over(&self) -> u64 {
         self.passed_over.load(Ordering::Relaxed)
     }
@@ -48,6 +51,15 @@ impl Status {
     /// Why the last attempt that failed did, and when.
     pub fn last_error(&self) -> Option<(SystemTime, String)> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it gets the pieces of recordings (`recording.sinks`).
+    pub(super) fn carries_recordings(&self) -> bool {
+        self.carries_recordings.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn carry_recordings(&self, is_so: bool) {
+        self.carries_recordings.store(is_so, Ordering::Relaxed);
     }
 
     pub(super) fn note_passed_over(&self, events: u64) {

@@ -29,6 +29,7 @@ pub(in crate::pipeline) fn batch(events: &[&str]) -> Batch {
 }
 
 mod faults;
+mod pieces;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -152,8 +153,14 @@ impl Fixture {
         (spool, writer)
     }
 
-    fn begin(
+    fn begin(opened: (Spool, spool::Writer), sink: impl FnOnce(Sender<Vec<String>>) -> Fake) -> Fixture {
+        Fixture::begin_told(opened, |_| {}, sink)
+    }
+
+    /// The same; `tell` says what the sink is to have, before its thread begins.
+    fn begin_told(
         (spool, writer): (Spool, spool::Writer),
+        tell: impl FnOnce(&Status),
         sink: impl FnOnce(Sender<Vec<String>>) -> Fake,
     ) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
@@ -161,6 +168,7 @@ impl Fixture {
         let (sender, taken) = channel();
         let sink = Box::new(sink(sender));
         let (control, status) = (Arc::<Control>::default(), Arc::new(Status::new("fake")));
+        tell(&status);
         let letters = Arc::new(DeadLetters::new(Some(directory.path().join("dead"))));
         let (emitter, _) = emitter::channel(Arc::<Emitted>::default(), Arc::<Wake>::default());
         let parts = Parts {
@@ -171,10 +179,10 @@ impl Fixture {
             letters,
             emitter,
         };
-        let (tell, told) = channel();
+        let (say, told) = channel();
         let thread = std::thread::spawn(move || {
             // SAFETY: it takes nothing and cannot fail.
-            tell.send(unsafe { libc::gettid() }).unwrap();
+            say.send(unsafe { libc::gettid() }).unwrap();
             Runner::new(parts).run();
         });
         let task = told.recv().unwrap();

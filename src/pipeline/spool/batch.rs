@@ -61,6 +61,22 @@ impl Batch {
         }
     }
 
+    /// Whether there is an event of this class in the whole batch.
+    pub fn has(&self, class: Class) -> bool {
+        self.entries.iter().any(|entry| entry.class == class)
+    }
+
+    /// Takes out the events that are not to be kept. Returns how many those are. The whole batch is looked at.
+    pub fn retain(&mut self, is_kept: impl Fn(&Event<'_>) -> bool) -> usize {
+        if self.entries.iter().all(|entry| is_kept(&self.event(entry))) {
+            return 0;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        let before = entries.len();
+        self.entries = entries.into_iter().filter(|entry| is_kept(&self.event(entry))).collect();
+        before - self.entries.len()
+    }
+
     /// The bytes of the events.
     pub fn bytes(&self) -> usize {
         self.seen().iter().map(|entry| entry.end - entry.start).sum()

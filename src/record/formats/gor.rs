@@ -5,7 +5,7 @@
 //! 1970, and how long it took. Source:
 //! <https://github.com/buger/goreplay/wiki/Saving-and-Replaying-from-file>. How it fails: the format has no lengths and no
 //! checksums, so a damaged record ends at the next separator; what came after it is read. Requests that wait for their
-//! answers are bounded, the oldest go first. Files that end in `.gz` have to be unpacked first.
+//! answers are bounded, the oldest go first. Files that end in `.gz` come through [`packed`](super::packed).
 
 use super::http1;
 use super::make::{self, Message};

@@ -19,6 +19,7 @@ mod k6;
 mod locust;
 mod make;
 pub mod moment;
+pub mod packed;
 mod vegeta;
 
 #[cfg(test)]

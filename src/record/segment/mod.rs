@@ -17,7 +17,7 @@ mod writer;
 mod tests;
 
 pub use reader::{Opened, Piece, Reader};
-pub use writer::{Keys, Limits, Writer};
+pub use writer::{Keys, Limits, OnFrame, Writer};
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -44,10 +44,14 @@ pub struct Keys<'a> {
     pub token: u64,
 }
 
+/// Is given each frame that was written: where it begins, and its bytes.
+pub type OnFrame = Box<dyn Fn(u64, &[u8]) + Send>;
+
 /// See the module.
 pub struct Writer {
     file: File,
     path: PathBuf,
+    on_frame: Option<OnFrame>,
     packer: Packer,
     index: Index,
     /// The block that is being made.
@@ -64,6 +68,16 @@ pub struct Writer {
 impl Writer {
     /// Creates the file, which must not exist, and writes its head.
     pub fn create(path: &Path, head: &[u8], level: i32) -> io::Result<Writer> {
+        Writer::create_told(path, head, level, None)
+    }
+
+    /// The same; of each frame, from the head on, `on_frame` is told when it is in the file.
+    pub fn create_told(
+        path: &Path,
+        head: &[u8],
+        level: i32,
+        on_frame: Option<OnFrame>,
+    ) -> io::Result<Writer> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -72,6 +86,7 @@ impl Writer {
         let mut writer = Writer {
             file,
             path: path.into(),
+            on_frame,
             packer: Packer::new(level)?,
             index: Index::default(),
             block: None,
@@ -198,6 +213,9 @@ impl Writer {
             // Half a frame would be found to be one at the end of a file that goes on: it does not.
             let _ = self.file.set_len(self.bytes);
             return Err(error);
+        }
+        if let Some(on_frame) = &self.on_frame {
+            on_frame(self.bytes, &self.frame);
         }
         self.bytes += (HEAD_BYTES + payload.len()) as u64;
         self.frames += 1;
