@@ -25,7 +25,9 @@ impl Running {
         let backend = StrictBackend::start();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let cluster = format!("payments:\n  endpoints: [\"{}\"]", backend.address());
-        let setup = Setup::app(backend.address()).section("clusters", &cluster);
+        let setup = Setup::app(backend.address())
+            .section("clusters", &cluster)
+            .section("recording", "directory: recording");
         let yaml = setup.yaml(&directory.path().join("events.ndjson"));
         std::fs::write(directory.path().join("sidelight.yaml"), yaml).expect("a file");
         let app = ["run", "--config", "sidelight.yaml", "--", "sh", "-c", "echo line; exec sleep 600"];

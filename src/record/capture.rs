@@ -15,6 +15,7 @@ use crate::svc::fields::Span;
 use crate::svc::{Fields, RequestHead, ResponseHead};
 use arc_swap::ArcSwap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,9 @@ use twox_hash::xxhash3_64::Hasher;
 const GRANT_BYTES: usize = 8 << 10;
 /// Content that is kept beyond this is handed over in parts, where there is no lower limit.
 const PART_BYTES: usize = 1 << 20;
+
+/// What may come on top of a part before it is handed over: a piece of content as a codec reads it.
+const PART_SLACK_BYTES: usize = 128 << 10;
 
 /// What the recorder and its workers share.
 pub struct Shared {
@@ -153,6 +157,8 @@ impl Taps {
             sides: Default::default(),
             token: 0,
             parts: 0,
+            heads: Default::default(),
+            repeated: Vec::new(),
         }))
     }
 }
@@ -198,6 +204,10 @@ struct Capture {
     sides: [Content; 2],
     token: u64,
     parts: u32,
+    /// Where the heads of request and answer are in the buffer; empty: not there.
+    heads: [Range<usize>; 2],
+    /// The heads that went with a part: the entry has them again, so that it can be told without its parts.
+    repeated: Vec<u8>,
 }
 
 fn since(record: &Record) -> u64 {
@@ -227,12 +237,22 @@ impl Capture {
         let needed = self.buffer.len() + bytes;
         if needed > self.granted {
             let more = (needed - self.granted).next_multiple_of(GRANT_BYTES);
-            if !self.shared().grant(more) {
-                self.leave(Out::Dropped(Reason::QueueFull));
-                return false;
-            }
+            // Twice as much as before, as vectors grow: what is granted is what is allocated. Where a part went, another one comes.
+            let doubled = match self.parts {
+                0 => more.max(self.granted.min(PART_BYTES)),
+                _ if self.granted == 0 => more.max(PART_BYTES + PART_SLACK_BYTES),
+                _ => more,
+            };
+            let more = match self.shared().grant(doubled) {
+                true => doubled,
+                false if doubled > more && self.shared().grant(more) => more,
+                false => {
+                    self.leave(Out::Dropped(Reason::QueueFull));
+                    return false;
+                }
+            };
             self.granted += more;
-            self.buffer.reserve(self.granted - self.buffer.len());
+            self.buffer.reserve_exact(self.granted - self.buffer.len());
         }
         true
     }
@@ -299,6 +319,9 @@ impl Capture {
             if self.side(side).hasher.is_none() {
                 self.begin_sum(side);
             }
+        }
+        for head in &mut self.heads {
+            self.repeated.extend_from_slice(self.buffer.get(std::mem::take(head)).unwrap_or_default());
         }
         self.parts += 1;
         let (token, parts) = (self.token, self.parts);
@@ -445,6 +468,7 @@ impl Tap for Capture {
             return;
         }
         let out = &mut self.buffer;
+        let from = out.len();
         let start = event(out, 0, n::KIND_REQUEST, Side::Request);
         wire::put_bytes(out, n::METHOD, head.method_bytes());
         wire::put_bytes(out, n::SCHEME, head.scheme.as_str().as_bytes());
@@ -462,6 +486,8 @@ impl Tap for Capture {
         wire::put_bytes(out, n::UPGRADE, head.upgrade().unwrap_or_default());
         self.fields(&head.fields);
         wire::end(&mut self.buffer, start);
+        let [request, _] = &mut self.heads;
+        *request = from..self.buffer.len();
     }
 
     fn response(&mut self, record: &Record, head: &ResponseHead) {
@@ -469,10 +495,15 @@ impl Tap for Capture {
         if self.is_out() || !self.reserve(head.fields.buffer().len() + 1024) {
             return;
         }
+        let from = self.buffer.len();
         let start = event(&mut self.buffer, since(record), n::KIND_RESPONSE, Side::Response);
         wire::put_number(&mut self.buffer, n::HEAD_STATUS, head.status.into());
         self.fields(&head.fields);
         wire::end(&mut self.buffer, start);
+        if head.status >= 200 || head.status == 101 {
+            let [_, response] = &mut self.heads;
+            *response = from..self.buffer.len();
+        }
     }
 
     fn data(&mut self, record: &Record, side: Side, data: &[u8]) {
@@ -527,7 +558,8 @@ impl Tap for Capture {
                 None => self.leave(Out::Filtered),
             }
         }
-        if !self.is_out() && self.reserve(record.text.len() + 512) {
+        if !self.is_out() && self.reserve(record.text.len() + self.repeated.len() + 512) {
+            self.buffer.splice(0..0, std::mem::take(&mut self.repeated));
             if let Some(cause) = record.cause
                 && record.phase != Phase::Done
             {

@@ -4,7 +4,7 @@
 //! index, a query reads only the blocks that have what is asked for. How it fails: what cannot be read is told as a
 //! [`Problem`] with its place, and reading goes on; memory is bounded by a block and an entry.
 
-use super::entry::{Entry, Event};
+use super::entry::{Entry, Event, What};
 use super::error::{Error, Problem};
 use super::header::{Books, Header};
 use super::seal::{self, KEY_ID_BYTES, Keys, PURPOSE, Sealed};
@@ -189,16 +189,22 @@ impl Recording {
         }
     }
 
-    /// The events of an entry: those of its parts, which are read one after the other, then its own.
+    /// The events of an entry: the request's head, those of its parts, which are read one after the other, then its own. The
+    /// heads that an entry repeats from its parts come once.
     pub fn events(&self, entry: &Entry) -> Events<'_> {
         let segments = if entry.parts > 0 { self.segments.iter().collect() } else { VecDeque::new() };
+        let mut own: VecDeque<Event> = entry.events.clone().into();
+        let is_head = |event: &Event| matches!(event.what, What::Request(_));
+        let head = own.iter().position(is_head).filter(|_| entry.parts > 0).and_then(|at| own.remove(at));
         Events {
             recording: self,
             segments,
             token: entry.token,
             pieces: None,
-            ready: VecDeque::new(),
-            own: entry.events.clone().into(),
+            has_head: head.is_some(),
+            ready: head.into_iter().collect(),
+            own,
+            answers: Vec::new(),
             parts: 0,
             parts_wanted: entry.parts,
         }
@@ -398,6 +404,10 @@ pub struct Events<'a> {
     pieces: Option<(Pieces, &'a Segment)>,
     ready: VecDeque<Event>,
     own: VecDeque<Event>,
+    /// The request's head came already.
+    has_head: bool,
+    /// Statuses of the heads that came in parts.
+    answers: Vec<u16>,
     parts: u32,
     parts_wanted: u32,
 }
@@ -406,6 +416,32 @@ impl Events<'_> {
     /// Whether every part was there. Ask at the end.
     pub fn is_whole(&self) -> bool {
         self.parts == self.parts_wanted
+    }
+
+    fn of_part(&mut self, events: Vec<Event>) {
+        for event in events {
+            match &event.what {
+                What::Request(_) if self.has_head => continue,
+                What::Request(_) => self.has_head = true,
+                What::Response(head) => self.answers.push(head.status),
+                _ => {}
+            }
+            self.ready.push_back(event);
+        }
+    }
+
+    /// The next of its own events.
+    fn own(&mut self) -> Option<Event> {
+        loop {
+            let event = self.own.pop_front()?;
+            let is_repeated = match &event.what {
+                What::Response(head) => self.answers.contains(&head.status),
+                _ => false,
+            };
+            if !is_repeated {
+                return Some(event);
+            }
+        }
     }
 }
 
@@ -418,11 +454,11 @@ impl Iterator for Events<'_> {
                 return Some(Ok(event));
             }
             if self.parts == self.parts_wanted {
-                return self.own.pop_front().map(Ok);
+                return self.own().map(Ok);
             }
             let Some((pieces, segment)) = &mut self.pieces else {
                 let Some(segment) = self.segments.pop_front() else {
-                    return self.own.pop_front().map(Ok);
+                    return self.own().map(Ok);
                 };
                 match Pieces::open(segment, &[Term::Part(self.token)], |_| true) {
                     Ok(pieces) => self.pieces = Some((pieces, segment)),
@@ -435,13 +471,14 @@ impl Iterator for Events<'_> {
                 Some(Err(problem)) => return Some(Err(problem)),
                 Some(Ok((offset, records))) => {
                     let is_part = |record: &&Record| matches!(record.kind, Kind::Part | Kind::SealedPart);
+                    let mut found = Vec::new();
                     for record in records.iter().filter(is_part) {
                         // Parts of other accounts, whose keys are gone, are not asked for.
                         let Ok(Some((_, bytes))) = self.recording.open_record(record) else { continue };
                         match Entry::decode(&bytes) {
                             Ok(part) if part.token == self.token => {
                                 self.parts += 1;
-                                self.ready.extend(part.events);
+                                found.extend(part.events);
                             }
                             Ok(_) => {}
                             Err(_) => {
@@ -451,6 +488,7 @@ impl Iterator for Events<'_> {
                             }
                         }
                     }
+                    self.of_part(found);
                 }
             }
         }

@@ -129,7 +129,13 @@ impl Copier {
             drop(events);
             entry.request.is_truncated |= !is_whole;
             entry.response.is_truncated |= !is_whole;
-            (entry.events, entry.parts, entry.token) = (part.events, parts, token);
+            // Heads that went with a part are in the entry again.
+            let mut events = entry.events;
+            events.retain(|event| {
+                matches!(event.what, What::Request(_) | What::Response(_)) && !part.events.contains(event)
+            });
+            events.append(&mut part.events);
+            (entry.events, entry.parts, entry.token) = (events, parts, token);
         }
         self.writer.write(&entry).map_err(failed)
     }

@@ -7,10 +7,10 @@ use super::message::Coding;
 use std::io::{self, Read, Write};
 
 /// The most bytes that content may become.
-const DECODED_BYTES_MAX: usize = 16 << 20;
+pub(super) const DECODED_BYTES_MAX: usize = 16 << 20;
 /// How much larger it may become, beyond a floor.
-const RATIO_MAX: usize = 200;
-const FLOOR_BYTES: usize = 1 << 20;
+pub(super) const RATIO_MAX: usize = 200;
+pub(super) const FLOOR_BYTES: usize = 1 << 20;
 /// Largest window of zstd that is allowed: 8 MiB, as RFC 8878 says for content.
 const WINDOW_LOG_MAX: u32 = 23;
 

@@ -48,7 +48,8 @@ pub(super) enum Kind {
 pub(super) struct Told {
     pub(super) coding: Coding,
     pub(super) kind: Kind,
-    pub(super) is_grpc_coded: bool,
+    /// How messages of gRPC are compressed, those that say that they are.
+    pub(super) grpc_coding: Coding,
     pub(super) is_websocket: bool,
     pub(super) status: u64,
 }
@@ -69,7 +70,13 @@ impl Told {
             };
             self.coding = if self.coding == Coding::Identity { coding } else { Coding::Unknown };
         } else if name.eq_ignore_ascii_case(b"grpc-encoding") {
-            self.is_grpc_coded = !value.eq_ignore_ascii_case(b"identity");
+            self.grpc_coding = match value.to_ascii_lowercase().as_slice() {
+                b"identity" => Coding::Identity,
+                b"gzip" => Coding::Gzip,
+                b"deflate" => Coding::Deflate,
+                b"zstd" => Coding::Zstd,
+                _ => Coding::Unknown,
+            };
         } else if name.eq_ignore_ascii_case(b"content-type") {
             let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
             let essence = essence.to_ascii_lowercase();

@@ -6,10 +6,11 @@
 //! or zstd; also the texts of the entry itself, such as a user's id that is an address of e-mail.
 //!
 //! - **Same length.** A replacement is as long as what it stands for, so lengths within and around the content stay right.
-//!   Only compressed content is written again, in its coding, if something in it was replaced; see [`Report::recoded`].
+//!   Only compressed content is written again if something in it was replaced: in its coding, or, of gRPC and WebSocket,
+//!   without it; see [`Report::recoded`].
 //! - **Same token.** The same value and key give the same text everywhere (`token`), so sessions can still be followed.
 //! - **Fails closed.** Content that a rule applies to and that cannot be read (broken JSON, an unknown coding, a
-//!   decompression bomb, compressed gRPC or WebSocket messages) is left out, and the side is marked as truncated.
+//!   decompression bomb, an extension of WebSocket that is not known) is left out, and the side is marked as truncated.
 //! - **Across events.** The content of a side is looked at as a whole, however it came.
 //! - **Parts.** Of content that comes in several messages ([`Part`]) the last words are held back and go with the next. What
 //!   needs the whole of the content (a name of a secret in it, a JSON pointer, a private key, a coding, a tunnel) is withheld from
@@ -268,7 +269,7 @@ impl Redactor {
         let [request, response] = &part.sides;
         let is_tunnel = request.told.is_websocket && matches!(response.told.status, 101 | 200);
         let told = part.sides.get(side).map(|side| side.told).unwrap_or_default();
-        let is_plain = !is_tunnel && told.coding == Coding::Identity && !told.is_grpc_coded;
+        let is_plain = !is_tunnel && [told.coding, told.grpc_coding] == [Coding::Identity; 2];
         let hits = match content {
             Some(content) if is_plain => self.filter.scan(content, &self.names) | self.names.always() & NAME,
             _ => 0,
@@ -303,17 +304,12 @@ impl Redactor {
         is_tunnel: bool,
     ) -> Result<Option<Vec<u8>>, Wrong> {
         if is_tunnel {
-            frames::each_message(content, |message| {
-                let hits = self.filter.scan(message, &self.names) | self.names.always() & NAME;
-                self.plain(message, hits, Kind::Other)
-            })?;
-            return Ok(None);
+            return frames::each_message(content, &mut |message| self.message(message, Kind::Other));
         }
-        if told.is_grpc_coded && has_compressed_message(content) {
-            return Err(Wrong);
+        if told.coding == Coding::Identity && told.grpc_coding != Coding::Identity {
+            return self.grpc(content, told.grpc_coding);
         }
         if told.coding == Coding::Identity {
-            let hits = if told.is_grpc_coded { self.filter.scan(content, &self.names) } else { hits };
             self.plain(content, hits, told.kind)?;
             return Ok(None);
         }
@@ -325,6 +321,51 @@ impl Redactor {
         decoded.shrink_to(DECODED_BYTES_KEPT);
         self.decoded = decoded;
         result
+    }
+
+    /// A message of several; whether something in it was replaced.
+    fn message(&mut self, message: &mut [u8], kind: Kind) -> Result<bool, Wrong> {
+        let made = self.tokens.made;
+        let hits = self.filter.scan(message, &self.names) | self.names.always() & NAME;
+        self.plain(message, hits, kind)?;
+        Ok(self.tokens.made != made)
+    }
+
+    /// Messages of gRPC that may be compressed, each for itself. One in which something is replaced is written without
+    /// compression, which every message may be. Gives what stands for all of them, if there is one.
+    fn grpc(&mut self, content: &mut [u8], coding: Coding) -> Result<Option<Vec<u8>>, Wrong> {
+        let mut out: Option<Vec<u8>> = None;
+        let (mut at, mut copied) = (0, 0);
+        while let Some([flag, len @ ..]) = content.get(at..).and_then(|rest| rest.first_chunk::<5>()).copied()
+        {
+            let (start, len) = (at + 5, usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX));
+            let whole = start.saturating_add(len);
+            at = whole.min(content.len());
+            let Some(message) = content.get_mut(start..at) else { break };
+            if flag & 1 == 0 {
+                self.message(message, Kind::Grpc)?;
+                continue;
+            }
+            let mut decoded = std::mem::take(&mut self.decoded);
+            let result = coding::decode(coding, message, &mut decoded)
+                .and_then(|()| self.message(&mut decoded, Kind::Grpc));
+            if result? {
+                // Of one that was cut off nobody knows how long it would be.
+                let len = u32::try_from(decoded.len()).ok().filter(|_| at == whole).ok_or(Wrong)?;
+                let out = out.get_or_insert_default();
+                out.extend_from_slice(content.get(copied..start - 5).unwrap_or_default());
+                out.push(flag & !1);
+                out.extend_from_slice(&len.to_be_bytes());
+                out.extend_from_slice(&decoded);
+                copied = at;
+            }
+            decoded.shrink_to(DECODED_BYTES_KEPT);
+            self.decoded = decoded;
+        }
+        if let Some(out) = &mut out {
+            out.extend_from_slice(content.get(copied..).unwrap_or_default());
+        }
+        Ok(out)
     }
 
     fn coded(&mut self, content: &[u8], told: Told, decoded: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Wrong> {
@@ -383,17 +424,4 @@ fn learn(bytes: &[u8], piece: &Piece, part: &mut Part) {
         side.told = Told::default(); // the last head of a side is the one that counts
         head::told(bytes, piece.event.clone(), &mut side.told);
     }
-}
-
-/// Whether one of the gRPC messages is compressed.
-fn has_compressed_message(content: &[u8]) -> bool {
-    let mut rest = content;
-    while let Some(([flag, len @ ..], after)) = rest.split_first_chunk::<5>() {
-        if flag & 1 != 0 {
-            return true;
-        }
-        let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-        rest = after.get(len..).unwrap_or_default();
-    }
-    false
 }

@@ -53,7 +53,7 @@ impl Redactor {
         let is_text = !matches!(state.told.kind, Kind::Binary | Kind::Grpc);
         let needs_all = is_tunnel
             || state.told.coding != Coding::Identity
-            || state.told.is_grpc_coded
+            || state.told.grpc_coding != Coding::Identity
             || hits & (NAME | ESCAPE) != 0 && is_text
             || !self.pointers.is_empty() && state.told.kind == Kind::Json
             || hits & CREDENTIAL != 0 && memchr::memmem::find(&content, b"PRIVATE KEY-----").is_some();

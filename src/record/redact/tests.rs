@@ -294,17 +294,90 @@ fn secrets_of_a_known_shape_are_gone_everywhere() {
             let mut after = redacted.body(Side::Request).to_vec();
             assert_eq!(after.len(), all.len());
             let mut seen = Vec::new();
-            frames::each_message(&mut after, |message| {
+            let replaced = frames::each_message(&mut after, &mut |message| {
                 seen.push(message.to_vec());
-                Ok(())
-            })
-            .unwrap();
+                Ok(false)
+            });
+            assert_eq!(replaced.unwrap(), None);
             assert_eq!(seen.len(), 3);
             assert!(seen.iter().all(|message| !has(message, &secret)), "{secret}");
             assert!(seen[1].starts_with(b"some words before") && report.redactions >= 3);
         }
     }
     assert!(count >= 200, "{count}");
+}
+
+/// An upgrade to WebSocket that sends these bytes.
+fn tunnel(bytes: &[u8]) -> Entry {
+    let mut given = entry("/ws", &[], &[bytes]);
+    if let What::Request(head) = &mut given.events[0].what {
+        head.upgrade = "websocket".into();
+    }
+    if let What::Response(head) = &mut given.events.last_mut().unwrap().what {
+        head.status = 101;
+    }
+    given
+}
+
+#[test]
+fn compressed_messages_are_looked_into_and_only_written_again_behind_a_secret() {
+    let texts = [
+        "a text that is sent more than once, more than once",
+        "a text that is sent more than once: {\"password\":\"correct horse\"}",
+        "a text that is sent more than once, and at the end",
+    ];
+    let mask = Some([9, 0x82, 3, 0xf4]);
+    let mut deflater = flate2::Compress::new(flate2::Compression::default(), false);
+    let packed = texts.map(|text| {
+        let mut out = Vec::with_capacity(4096);
+        deflater.compress_vec(text.as_bytes(), &mut out, flate2::FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        let mut bytes = frame(1, true, mask, &out);
+        bytes[0] |= 0x40;
+        bytes
+    });
+    assert!(packed[2].len() < texts[2].len(), "it points into the ones before");
+    let ping = frame(9, true, mask, b"ping");
+    let (clean, _, _) = run(&mut redactor(), &tunnel(&[&packed[0][..], &ping].concat()));
+    assert_eq!(clean.body(Side::Request), [&packed[0][..], &ping].concat());
+    assert!(!clean.request.is_truncated);
+    let all = [&packed[0], &ping, &packed[1], &packed[2], &ping].map(Vec::as_slice).concat();
+    let (redacted, report, _) = run(&mut redactor(), &tunnel(&all));
+    assert!(report.redactions == 1 && report.recoded && !report.withheld, "{report:?}");
+    let mut after = redacted.body(Side::Request).to_vec();
+    assert!(after.starts_with(&[&packed[0][..], &ping].concat()) && after.ends_with(&ping));
+    let mut seen = Vec::new();
+    let read = frames::each_message(&mut after, &mut |message| {
+        seen.push(String::from_utf8(message.to_vec()).unwrap());
+        Ok(false)
+    });
+    assert_eq!(read.unwrap(), None, "nothing points at what is gone");
+    assert_eq!([&seen[0], &seen[3]], [texts[0], texts[2]]);
+    assert_eq!((&*seen[1], seen.len()), ("ping", 5));
+    assert!(seen[2].starts_with("a text that is sent more than once: {\"password\":\""), "{seen:?}");
+    assert!(seen[2].len() == texts[1].len() && !seen[2].contains("horse"), "{seen:?}");
+    assert!(!has(&all, "horse") && !has(&after, "horse"));
+}
+
+#[test]
+fn compressed_messages_of_grpc_are_looked_into_one_by_one() {
+    let message = |is_coded: bool, content: &[u8]| {
+        let content = if is_coded { gzip(content) } else { content.to_vec() };
+        [&[u8::from(is_coded)][..], &(content.len() as u32).to_be_bytes(), &content].concat()
+    };
+    let list = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    let of = |messages: &[Vec<u8>]| {
+        let (redacted, report, _) = run(&mut redactor(), &entry("/s/M", &list, &[&messages.concat()]));
+        assert!(!report.withheld && !redacted.request.is_truncated);
+        redacted.body(Side::Request).to_vec()
+    };
+    let clean = [message(true, b"\x0a\x05hello"), message(false, b"\x0a\x02hi")];
+    assert_eq!(of(&clean), clean.concat());
+    let secret = b"\x0a\x16jane.doe@mail.example.";
+    let after = of(&[clean[0].clone(), message(true, secret), clean[1].clone()]);
+    let rest = after.strip_prefix(&clean[0][..]).unwrap().strip_suffix(&clean[1][..]).unwrap();
+    assert_eq!(rest[..5], [0, 0, 0, 0, secret.len() as u8]);
+    assert!(rest.len() == 5 + secret.len() && rest[5..7] == secret[..2] && !has(rest, "jane"), "{rest:?}");
 }
 
 #[test]
@@ -366,7 +439,7 @@ fn pointers_say_what_else_is_replaced() {
 #[test]
 fn what_cannot_be_read_is_withheld_and_marked() {
     let bomb = gzip(&vec![b'a'; 64 << 20]);
-    let coded = [0, 0, 0, 0, 1, b'a', 1, 0, 0, 0, 2, b'x', b'y'];
+    let coded = [&[0, 0, 0, 0, 1, b'a', 1, 0, 0, 0, 12][..], b"not gzip now"].concat();
     let compressed_frame = [0xc1, 5, 1, 2, 3, 4, 5];
     for (kind, coding, body) in [
         ("application/json", "", &br#"{"password":"hunter2"]"#[..]),
