@@ -3,18 +3,19 @@
 mod judge;
 mod page;
 mod progress;
+mod serve;
 mod times;
 
 use super::{Format, print};
 use crate::exchange::Direction;
-use crate::record::{Query, Recording};
+use crate::record::Recording;
+use crate::replay::compare::downstream::{Noting, Places, Traces};
 use crate::replay::compare::{Findings, Rules, rules};
 use crate::replay::safety::Grant;
 use crate::replay::schedule::Timing;
 use crate::replay::seam::Hooks;
-use crate::replay::session;
-use crate::replay::stub;
-use crate::replay::verdict::{Run, Slo};
+use crate::replay::session::{self, Sessions};
+use crate::replay::verdict::{Run, Slo, Verdict};
 use crate::replay::{self, Options, Passes, Source, Stop, Target, Wanted};
 use crate::units::{parse_duration, parse_size};
 use clap::{Args, ValueEnum};
@@ -34,6 +35,7 @@ Examples:
   sidelight replay recording/ --to http://127.0.0.1:8080 --until-slo 'p99<250ms,errors<1%'
   sidelight replay recording/ --primary http://10.0.0.1 --secondary http://10.0.0.2 --candidate http://10.0.0.3
   sidelight replay recording/ --to http://127.0.0.1:8080 --allow-unsafe POST,PUT --report run.html
+  sidelight replay recording/ --to http://127.0.0.1:8080 --compare --downstream candidate-recording/
 
 Requests carry x-request-type: TRACE, a fresh trace and x-sidelight-replay, which names the run and what was
 recorded. Methods other than GET, HEAD, OPTIONS and TRACE are left out unless --allow-unsafe names them. A
@@ -193,6 +195,10 @@ struct Judged {
     /// Compare with the recorded answers; with --primary and --candidate it is always compared
     #[arg(long)]
     compare: bool,
+    /// Compare what the application asks of others as well: a directory that the sidecar beside the candidate records its
+    /// outbound side into, while this runs; may be given more than once
+    #[arg(long, value_name = "DIR", conflicts_with = "serve")]
+    downstream: Vec<PathBuf>,
     /// Paths that are not compared: /items/*/id, header:etag, status; may be given more than once
     #[arg(long, value_name = "PATH")]
     ignore: Vec<String>,
@@ -211,7 +217,8 @@ struct Judged {
     /// Paths in JSON answers whose values are learned, however they look
     #[arg(long, value_name = "PATH")]
     learn: Vec<String>,
-    /// Sign JSON Web Tokens again, with times of today: HS256:SECRET or HS256:@FILE
+    /// Sign JSON Web Tokens again, with times of today: HS256:SECRET, HS256:@FILE, or RS256:@KEY.pem
+    /// (also PS256, ES256, EdDSA …)
     #[arg(long, value_name = "KEY", value_parser = session::Key::parse)]
     jwt_key: Vec<session::Key>,
 }
@@ -249,8 +256,10 @@ impl Replay {
         if let Some(address) = self.serve {
             return self.stub(&recording, address);
         }
+        let problems: Vec<String> = recording.problems().iter().map(ToString::to_string).collect();
+        let source: Arc<dyn Source> = Arc::new(recording);
         let found = judge::Found::default();
-        let hooks = match self.hooks(&found) {
+        let hooks = match self.hooks(&found, &source) {
             Ok(hooks) => hooks,
             Err(problem) => return usage(problem),
         };
@@ -258,8 +267,6 @@ impl Replay {
             Ok(options) => options,
             Err(problem) => return usage(problem),
         };
-        let problems: Vec<String> = recording.problems().iter().map(ToString::to_string).collect();
-        let source: Arc<dyn Source> = Arc::new(recording);
         let stop = Stop::default();
         watch_interrupts(stop.clone());
         let mut reporter = Reporter::new();
@@ -271,6 +278,11 @@ impl Replay {
         };
         run.problems.extend(problems);
         let found = found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // What was asked for and could not be done must not look as if it had passed.
+        let undone = found.as_ref().and_then(|found| found.downstream.as_ref()?.problem.clone());
+        if let Some(undone) = undone {
+            run.worsen(Verdict::Invalid, undone);
+        }
         if let Some(path) = &self.result.report
             && let Err(error) = write_report(&run, found.as_ref(), path)
         {
@@ -294,9 +306,14 @@ impl Replay {
     }
 
     /// What learns and compares.
-    fn hooks(&self, found: &judge::Found) -> Result<Hooks, String> {
+    fn hooks(&self, found: &judge::Found, source: &Arc<dyn Source>) -> Result<Hooks, String> {
         let rules = self.rules()?;
-        let is_compared = self.judged.compare || self.candidate.is_some();
+        let downstream = self.downstream(source)?;
+        let is_compared = self.judged.compare || self.candidate.is_some() || downstream.is_some();
+        let traces = downstream.as_ref().map(|(_, traces)| Arc::clone(traces));
+        // The last of the targets, see `options`.
+        let others = [&self.primary, &self.secondary];
+        let candidate = others.into_iter().flatten().count() as u32;
         let config = session::Config {
             learn: self.judged.learn.clone(),
             jwt_keys: self.judged.jwt_key.clone(),
@@ -305,13 +322,42 @@ impl Replay {
         // Idempotency keys of two runs must not be the same.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = format!("{}-{}", now.as_nanos(), std::process::id());
+        let has_sessions = !self.judged.no_sessions;
+        let is_wanted = has_sessions || traces.is_some();
         let make = move || -> Box<dyn replay::seam::Session> {
-            Box::new(judge::Learning::new(config.clone(), &run))
+            let sessions = has_sessions.then(|| Sessions::new(config.clone(), &run));
+            Box::new(judge::Learning::new(sessions, traces.as_ref().map(Noting::new), candidate))
         };
+        let comparing = is_compared.then(|| judge::Comparing::new(rules, found, downstream));
         Ok(Hooks {
-            session: if self.judged.no_sessions { None } else { Some(Arc::new(make)) },
-            collector: if is_compared { Some(Box::new(judge::Comparing::new(rules, found))) } else { None },
+            session: if is_wanted { Some(Arc::new(make)) } else { None },
+            collector: comparing.map(|comparing| Box::new(comparing) as Box<dyn replay::seam::Collector>),
         })
+    }
+
+    /// Where downstream calls are compared, if they are.
+    fn downstream(&self, source: &Arc<dyn Source>) -> Result<Option<(Places, Arc<Traces>)>, String> {
+        if self.judged.downstream.is_empty() {
+            return Ok(None);
+        }
+        if self.wanted.side == Side::Outbound {
+            return Err(
+                "--downstream compares the calls of what came in: it does not go with --side outbound".into(),
+            );
+        }
+        if let Some(missing) = self.judged.downstream.iter().find(|path| !path.is_dir()) {
+            return Err(format!(
+                "--downstream {}: is no directory; start the sidecar beside the candidate first, with a recording of its outbound side",
+                missing.display()
+            ));
+        }
+        let places = Places {
+            recording: Arc::clone(source),
+            direction: Direction::Inbound,
+            observed: self.judged.downstream.clone(),
+            since: SystemTime::now(),
+        };
+        Ok(Some((places, Arc::default())))
     }
 
     fn rules(&self) -> Result<Rules, String> {
@@ -332,55 +378,6 @@ impl Replay {
             config.tolerances.insert(path.into(), amount.into());
         }
         Rules::new(&config)
-    }
-
-    /// Answers from the recording until it is interrupted.
-    fn stub(&self, recording: &Recording, address: SocketAddr) -> ExitCode {
-        let query = Query { direction: Some(Direction::Outbound), ..Query::default() };
-        let mut problems = 0;
-        let entries = recording.entries(&query).filter_map(|entry| match entry {
-            Ok(entry) => Some(entry),
-            Err(problem) => {
-                problems += 1;
-                eprintln!("{problem}");
-                None
-            }
-        });
-        let answers = Arc::new(stub::Answers::load(entries));
-        if answers.is_empty() {
-            eprintln!(
-                "error: {}: no call of the application to others is in it (record the outbound side)",
-                self.recording.display()
-            );
-            return ExitCode::FAILURE;
-        }
-        let latency = if self.recorded_latency { stub::Latency::Recorded } else { stub::Latency::None };
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::FAILURE;
-            }
-        };
-        let served = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind(address).await?;
-            eprintln!("{} calls are answered on {}", answers.len(), listener.local_addr()?);
-            let stop = async {
-                let _ = tokio::signal::ctrl_c().await;
-            };
-            stub::serve(listener, Arc::clone(&answers), stub::Options { latency }, stop).await;
-            Ok::<(), std::io::Error>(())
-        });
-        if let Err(error) = served {
-            eprintln!("error: {address}: {error}");
-            return ExitCode::FAILURE;
-        }
-        let report = answers.report();
-        let printed = match self.result.format {
-            Format::Text => print(&report.to_string()),
-            Format::Json => print(&serde_json::to_string_pretty(&report).unwrap_or_default()),
-        };
-        if problems > 0 { ExitCode::FAILURE } else { printed }
     }
 
     fn options(&self) -> Result<Options, String> {

@@ -1,10 +1,10 @@
 //! A run: threads that read, pace, drive and compare, and one that adds up and judges.
 
-use super::capacity::Search;
+use super::capacity::{Search, Sight};
 use super::driver::{Driver, Settings};
 use super::feed::{self, Feed};
 use super::histogram::Histogram;
-use super::judge::{DOWN, Watch, judge, worsen};
+use super::judge::{DOWN, Watch, judge};
 use super::pace::{Paced, Pacer, Shared, Stop};
 use super::plan::{Plan, Wanted};
 use super::request::{Dressing, run_id};
@@ -150,6 +150,13 @@ pub fn run(
     if options.targets.is_empty() {
         return Err("no target: --to URL".into());
     }
+    let mut search = match options.timing {
+        Timing::Led { from } => {
+            let slo = options.slo.clone().unwrap_or_default();
+            Some(Search::new(from, options.step, slo, options.lag_p99_max)?)
+        }
+        _ => None,
+    };
     let plan = Arc::new(Plan::build(&**source, &options.wanted, options.drivers)?);
     for target in &options.targets {
         plan.recorded.check(&target.authority, &options.grants, SystemTime::now())?;
@@ -299,9 +306,6 @@ pub fn run(
 
     // Add up until every driver is done.
     let mut tallies = vec![Tally::default(); options.targets.len()];
-    let mut search = matches!(options.timing, Timing::Led { .. }).then(|| {
-        Search::new(led, options.step, options.slo.clone().unwrap_or_default(), options.lag_p99_max)
-    });
     let (mut is_down, mut own_end) = (None, false);
     let mut watches: Vec<Watch> = options.targets.iter().map(|_| Watch::default()).collect();
     let mut is_stopped_by_user = false;
@@ -329,7 +333,14 @@ pub fn run(
             }
             let in_flight = shared.in_flight.load(Ordering::Acquire);
             if let Some(search) = &mut search {
-                shared.rate.store(search.rate(Instant::now(), in_flight).to_bits(), Ordering::Release);
+                let bytes = shared.in_flight_bytes.load(Ordering::Acquire);
+                let sight = Sight {
+                    at: Instant::now(),
+                    in_flight,
+                    handed: shared.handed.load(Ordering::Acquire),
+                    is_memory_full: bytes >= options.in_flight_bytes_max / 10 * 9,
+                };
+                shared.rate.store(search.rate(sight).to_bits(), Ordering::Release);
             }
             if is_down.is_some() || search.as_ref().is_some_and(Search::is_over) {
                 own_end = true;
@@ -376,25 +387,33 @@ pub fn run(
         }
         judge(&mut run, options, tally, target);
     }
-    if is_lost {
-        worsen(&mut run, Verdict::Invalid, "a thread of the replay failed; see the log".into());
-    }
-    if let Some(why) = is_down {
-        worsen(&mut run, Verdict::TargetDown, why);
-    }
-    if is_stopped_by_user {
-        worsen(&mut run, Verdict::Stopped, "stopped before its end".into());
-    }
     if let Some(search) = search {
         let capacity = search.finish();
-        // Its own bounds are meant to break, and the replayer's own bound is named there.
-        if matches!(run.verdict, Verdict::SloBroken | Verdict::Invalid) && !is_lost {
-            (run.verdict, run.reasons) = (Verdict::Ok, Vec::new());
+        // Steps beyond the capacity are meant to break the bounds, and to be more than the replayer can send. What it could not do at
+        // the capacity, and whether it was the bound, each step knows.
+        if matches!(run.verdict, Verdict::SloBroken | Verdict::Invalid) {
+            run.verdict = Verdict::Ok;
         }
-        if capacity.rate <= 0.0 {
-            worsen(&mut run, Verdict::SloBroken, format!("no rate held the bounds: {}", capacity.bound_by));
+        let is_down = run.verdict == Verdict::TargetDown;
+        let seen = if is_down { Vec::new() } else { std::mem::take(&mut run.reasons) };
+        if capacity.is_limited {
+            let why =
+                format!("the capacity is at least {:.0}/s: beyond it {}", capacity.rate, capacity.bound_by);
+            run.worsen(Verdict::Invalid, why);
+            run.reasons.extend(seen);
+        } else if capacity.rate <= 0.0 {
+            run.worsen(Verdict::SloBroken, format!("no rate held the bounds: {}", capacity.bound_by));
         }
         run.capacity = Some(capacity);
+    }
+    if is_lost {
+        run.worsen(Verdict::Invalid, "a thread of the replay failed; see the log".into());
+    }
+    if let Some(why) = is_down {
+        run.worsen(Verdict::TargetDown, why);
+    }
+    if is_stopped_by_user {
+        run.worsen(Verdict::Stopped, "stopped before its end".into());
     }
     run.targets = tallies
         .into_iter()
@@ -406,7 +425,7 @@ pub fn run(
     {
         run.comparison = document;
         if !is_passed {
-            worsen(&mut run, Verdict::Different, "answers differ; see the comparison".into());
+            run.worsen(Verdict::Different, "answers differ; see the comparison".into());
         }
     }
     Ok(run)

@@ -12,9 +12,14 @@ pub(super) const DOWN: Duration = Duration::from_secs(10);
 /// With fewer exchanges the p99 is the slowest one or two: the bound of the send lag is then ten times as wide.
 const FEW: u64 = 1_000;
 
+/// Beyond this p99 of so many send lags the replayer did not keep its schedule.
+pub(super) fn lag_bound(most: Duration, count: u64) -> Duration {
+    if count < FEW { most.saturating_mul(10) } else { most }
+}
+
 /// What invalidates a run, and what breaks its bounds.
 pub(super) fn judge(run: &mut Run, options: &Options, tally: &Tally, target: &Target) {
-    let bound = if tally.lag.count() < FEW { options.lag_p99_max * 10 } else { options.lag_p99_max };
+    let bound = lag_bound(options.lag_p99_max, tally.lag.count());
     let lag_us = tally.lag.percentile_us(99.0);
     let micros = super::verdict::micros;
     if u128::from(lag_us) > bound.as_micros() {
@@ -24,7 +29,7 @@ pub(super) fn judge(run: &mut Run, options: &Options, tally: &Tally, target: &Ta
             micros(lag_us),
             micros(u64::try_from(bound.as_micros()).unwrap_or(u64::MAX))
         );
-        worsen(run, Verdict::Invalid, why);
+        run.worsen(Verdict::Invalid, why);
     }
     for (reason, what) in [
         ("queue_full", "the sending threads did not keep up"),
@@ -33,8 +38,7 @@ pub(super) fn judge(run: &mut Run, options: &Options, tally: &Tally, target: &Ta
         ("no_sockets", "no more sockets could be opened; raise the limit of open files (ulimit -n)"),
     ] {
         if let Some(count) = tally.not_sent.get(reason) {
-            worsen(
-                run,
+            run.worsen(
                 Verdict::Invalid,
                 format!("{count} exchanges were not sent to {}: {what}", target.name),
             );
@@ -43,30 +47,14 @@ pub(super) fn judge(run: &mut Run, options: &Options, tally: &Tally, target: &Ta
     let refused: u64 =
         ["connect", "tls", "connect_timeout"].iter().filter_map(|name| tally.not_sent.get(*name)).sum();
     if tally.sent == 0 && refused > 0 {
-        worsen(run, Verdict::TargetDown, format!("{} took none of {refused} exchanges", target.authority));
+        run.worsen(Verdict::TargetDown, format!("{} took none of {refused} exchanges", target.authority));
     }
     let (ended, failed) = tally.failures();
     // A connection that was refused is a failure of the target as well.
     let (ended, failed) = (ended + refused, failed + refused);
     if let Some(broken) = options.slo.as_ref().and_then(|slo| slo.broken(&tally.intended, ended, failed)) {
-        worsen(run, Verdict::SloBroken, format!("{}: {broken}", target.name));
+        run.worsen(Verdict::SloBroken, format!("{}: {broken}", target.name));
     }
-}
-
-/// The worse of two verdicts stays; all reasons do.
-pub(super) fn worsen(run: &mut Run, verdict: Verdict, why: String) {
-    let weight = |verdict: Verdict| match verdict {
-        Verdict::Ok => 0,
-        Verdict::Different => 1,
-        Verdict::SloBroken => 2,
-        Verdict::Stopped => 3,
-        Verdict::Invalid => 4,
-        Verdict::TargetDown => 5,
-    };
-    if weight(verdict) > weight(run.verdict) {
-        run.verdict = verdict;
-    }
-    run.reasons.push(why);
 }
 
 /// Sees a target go down: exchanges find no connection, and none is sent.

@@ -117,7 +117,7 @@ impl Dressing {
             upgrade: recorded.upgrade.clone(),
             fields,
         };
-        Ok(Request { head, body })
+        Ok(Request { head, body, pass })
     }
 
     /// A new trace for each recorded one, clone and pass; a new span for each exchange.

@@ -29,6 +29,8 @@ pub struct Request {
     pub head: RequestHead,
     /// Its content, where it is held as a whole (up to 1 MiB); `None` where it streams, and cannot be rewritten.
     pub body: Option<Bytes>,
+    /// Which pass over the recording (`--loop`), from 0.
+    pub pass: u32,
 }
 
 /// What learns from answers and changes later requests. One object for each driver thread.

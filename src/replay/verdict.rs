@@ -37,6 +37,18 @@ impl Verdict {
         }
     }
 
+    /// Which of two is worse.
+    const fn weight(self) -> u8 {
+        match self {
+            Verdict::Ok => 0,
+            Verdict::Different => 1,
+            Verdict::SloBroken => 2,
+            Verdict::Stopped => 3,
+            Verdict::Invalid => 4,
+            Verdict::TargetDown => 5,
+        }
+    }
+
     /// Whether the command ends with 0.
     pub const fn is_success(self) -> bool {
         matches!(self, Verdict::Ok)
@@ -173,6 +185,12 @@ pub struct Second {
 pub struct Capacity {
     /// The highest rate that held, in exchanges a second; 0 when the first did not.
     pub rate: f64,
+    /// Whether it may be higher: no bound was broken beyond it, or the replayer was the bound.
+    #[serde(default)]
+    pub is_at_least: bool,
+    /// Whether the replayer was the bound; then the run is INVALID.
+    #[serde(default)]
+    pub is_limited: bool,
     /// What broke beyond it; or that the replayer was the bound.
     pub bound_by: String,
     /// Each rate that was tried.
@@ -192,6 +210,9 @@ pub struct Step {
     pub errors: f64,
     /// Which bound broke.
     pub broken: Option<String>,
+    /// Whether it was the replayer's own: the step says nothing about the target.
+    #[serde(default)]
+    pub is_limited: bool,
 }
 
 /// Bounds: `p99<250ms,errors<1%`.
@@ -228,6 +249,17 @@ impl Slo {
             slo.latency.push((percent, crate::units::parse_duration(bound)?));
         }
         Ok(slo)
+    }
+
+    /// How many exchanges are needed for every bound to be more than the slowest or the only failed one, and the bound that needs the
+    /// most: 1/(1 − q) for a quantile, 1/share for errors. At most a million.
+    pub(super) fn samples(&self) -> (u64, String) {
+        let of =
+            |share: f64| if share > 0.0 { (1.0 / share - 1e-6).ceil().clamp(1.0, 1e6) as u64 } else { 1 };
+        let quantiles =
+            self.latency.iter().map(|(percent, _)| (of(1.0 - percent / 100.0), format!("p{percent}")));
+        let errors = self.errors.map(|share| (of(share), format!("errors<{}%", share * 100.0)));
+        quantiles.chain(errors).max_by_key(|(count, _)| *count).unwrap_or((1, String::new()))
     }
 
     /// Which bound is broken, if one is.
@@ -270,6 +302,14 @@ pub fn micros(us: u64) -> String {
 }
 
 impl Run {
+    /// The worse of two verdicts stays; all reasons do.
+    pub fn worsen(&mut self, verdict: Verdict, why: String) {
+        if verdict.weight() > self.verdict.weight() {
+            self.verdict = verdict;
+        }
+        self.reasons.push(why);
+    }
+
     /// Whether every planned exchange is accounted for, at each target.
     pub fn adds_up(&self) -> bool {
         let excluded: u64 = self.excluded.values().sum();
@@ -352,7 +392,9 @@ impl Run {
             }
         }
         if let Some(capacity) = &self.capacity {
-            let _ = writeln!(out, "\ncapacity {:.0}/s; beyond it: {}", capacity.rate, capacity.bound_by);
+            let least = if capacity.is_at_least { "at least " } else { "" };
+            let _ =
+                writeln!(out, "\ncapacity {least}{:.0}/s; beyond it: {}", capacity.rate, capacity.bound_by);
             for step in &capacity.steps {
                 let broken = step.broken.as_deref().unwrap_or("held");
                 let _ = writeln!(

@@ -1,21 +1,29 @@
-//! What `sidelight replay` puts into a run: sessions, and the comparison of answers.
+//! What `sidelight replay` puts into a run: sessions, and the comparison of answers and of downstream calls.
 
 use crate::record::Entry;
 use crate::replay::Answer;
+use crate::replay::compare::downstream::{self, Noting, Places, Traces};
 use crate::replay::compare::{Case, Findings, Options, Rules, Seen, Tally, Verdict};
 use crate::replay::seam::{Actor, Collector, Request, Session};
 use crate::replay::session::{self, Sessions};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sessions, as the engine calls them.
+/// Sessions and the notes of traces, as the engine calls them.
 pub(super) struct Learning {
-    sessions: Sessions,
+    sessions: Option<Sessions>,
+    noting: Option<Noting>,
+    /// Which target's traces are noted.
+    candidate: u32,
 }
 
 impl Learning {
-    pub(super) fn new(config: session::Config, run: &str) -> Learning {
-        Learning { sessions: Sessions::new(config, run) }
+    pub(super) fn new(sessions: Option<Sessions>, noting: Option<Noting>, candidate: u32) -> Learning {
+        Learning { sessions, noting, candidate }
+    }
+
+    fn noting(&mut self, actor: &Actor) -> Option<&mut Noting> {
+        self.noting.as_mut().filter(|_| actor.target == self.candidate)
     }
 }
 
@@ -28,18 +36,28 @@ fn number(actor: &Actor) -> u64 {
 
 impl Session for Learning {
     fn rewrite(&mut self, actor: &Actor, entry: &Entry, request: &mut Request) {
+        if let Some(noting) = self.noting(actor) {
+            noting.sending(number(actor), entry, &request.head);
+        }
+        let Some(sessions) = &mut self.sessions else { return };
         let has_body = request.body.is_some();
         let mut changed = session::Request {
             head: std::mem::take(&mut request.head),
             body: request.body.take().unwrap_or_default(),
+            pass: request.pass,
         };
-        self.sessions.rewrite(number(actor), entry, &mut changed);
+        sessions.rewrite(number(actor), entry, &mut changed);
         request.head = changed.head;
         request.body = has_body.then_some(changed.body);
     }
 
     fn learn(&mut self, actor: &Actor, entry: &Entry, answer: &Answer) {
-        self.sessions.learn(number(actor), entry, answer);
+        if let Some(noting) = self.noting(actor) {
+            noting.ended(number(actor), entry, answer);
+        }
+        if let Some(sessions) = &mut self.sessions {
+            sessions.learn(number(actor), entry, answer);
+        }
     }
 }
 
@@ -50,11 +68,12 @@ pub(super) type Found = Arc<Mutex<Option<Findings>>>;
 pub(super) struct Comparing {
     tally: Tally,
     found: Found,
+    downstream: Option<(Places, Arc<Traces>)>,
 }
 
 impl Comparing {
-    pub(super) fn new(rules: Rules, found: &Found) -> Comparing {
-        Comparing { tally: Tally::new(rules, Options::default()), found: Arc::clone(found) }
+    pub(super) fn new(rules: Rules, found: &Found, downstream: Option<(Places, Arc<Traces>)>) -> Comparing {
+        Comparing { tally: Tally::new(rules, Options::default()), found: Arc::clone(found), downstream }
     }
 }
 
@@ -74,7 +93,11 @@ impl Collector for Comparing {
         }
     }
 
-    fn finish(self: Box<Self>) -> (Value, bool) {
+    fn finish(mut self: Box<Self>) -> (Value, bool) {
+        if let Some((places, traces)) = self.downstream.take() {
+            let told = downstream::compare(&places, &traces, &mut self.tally);
+            self.tally.set_downstream(told);
+        }
         let findings = self.tally.findings();
         let document = serde_json::to_value(&findings).unwrap_or_default();
         let is_passed = findings.verdict != Verdict::Different;

@@ -87,7 +87,12 @@ fn facts(run: &Run) -> Vec<(String, String)> {
     if let Some(capacity) = &run.capacity {
         facts.push((
             "capacity".into(),
-            format!("{:.0} a second, bound by {}", capacity.rate, capacity.bound_by),
+            format!(
+                "{}{:.0} a second, bound by {}",
+                if capacity.is_at_least { "at least " } else { "" },
+                capacity.rate,
+                capacity.bound_by
+            ),
         ));
     }
     facts

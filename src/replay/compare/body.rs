@@ -1,5 +1,7 @@
-//! Content, by its type. What says that it is JSON and is not is compared as text; what is encoded (`gzip`) as bytes.
+//! Content, by its type, with its coding (`gzip`) taken off. What says that it is JSON and is not is compared as text; what
+//! cannot be decoded as bytes.
 
+use super::coding::Codings;
 use super::difference::{Found, Kind};
 use super::rules::Rules;
 use super::seen::Seen;
@@ -8,14 +10,26 @@ use serde_json::Value;
 
 pub(super) fn compare(rules: &Rules, left: &Seen<'_>, right: &Seen<'_>, found: &mut Found) {
     let (a, b): (&[u8], &[u8]) = (&left.body, &right.body);
+    let (before, after) = (Codings::of(left.fields), Codings::of(right.fields));
+    // The same bytes are the same content, unless only one of them is encoded.
+    if a == b && before == after {
+        return;
+    }
+    let decoded =
+        before.and_then(|codings| codings.decoded(a)).zip(after.and_then(|codings| codings.decoded(b)));
+    let Some((a, b)) = decoded else {
+        if a != b {
+            bytes(rules, a, b, found);
+        }
+        return;
+    };
+    let (a, b): (&[u8], &[u8]) = (&a, &b);
     if a == b {
         return;
     }
     if left.is_grpc() && right.is_grpc() {
-        return message::compare(rules, a, b, found);
-    }
-    if left.is_encoded() || right.is_encoded() {
-        return bytes(rules, a, b, found);
+        let (before, after) = (Codings::of_messages(left.fields), Codings::of_messages(right.fields));
+        return message::compare(rules, (a, before.as_ref()), (b, after.as_ref()), found);
     }
     let kind = left.content_type().to_ascii_lowercase();
     if kind.ends_with(b"/json") || kind.ends_with(b"+json") || kind.is_empty() {

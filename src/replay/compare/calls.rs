@@ -9,10 +9,10 @@ use crate::record::Entry;
 use std::collections::BTreeMap;
 
 /// Calls of one exchange that are compared.
-const CALLS_MAX: usize = 1024;
+pub(super) const CALLS_MAX: usize = 1024;
 
 /// One outbound call, as it is compared.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Call(String);
 
 impl Call {
@@ -53,8 +53,12 @@ pub fn compare(rules: &Rules, recorded: &[Call], observed: &[Call]) -> Vec<Diffe
             _ => Kind::Count,
         };
         if !rules.is_ignored(&path) {
-            found.add(&path, kind, &format!("{recorded} calls"), &format!("{observed} calls"));
+            found.add(&path, kind, &told(recorded), &told(observed));
         }
     }
     found.list
+}
+
+fn told(count: u64) -> String {
+    if count == 1 { "1 call".into() } else { format!("{count} calls") }
 }

@@ -1,6 +1,7 @@
 //! What a comparison found: for machines by serde, for people as a table.
 
 use super::difference::Kind;
+use super::downstream::Downstream;
 use super::latency::Quantile;
 use crate::units::duration_text;
 use serde::Serialize;
@@ -37,6 +38,8 @@ pub struct Findings {
     pub routes: Vec<Group>,
     /// By account, those with most differences first; `regressions` is 0, as paths are judged by route.
     pub accounts: Vec<Group>,
+    /// What the application asked of others, where it was looked at.
+    pub downstream: Option<Downstream>,
 }
 
 /// What it comes to.
@@ -206,6 +209,9 @@ impl fmt::Display for Findings {
         )?;
         if self.bodies_not_compared > 0 {
             writeln!(f, "{} without their content, which was not all there", self.bodies_not_compared)?;
+        }
+        if let Some(downstream) = &self.downstream {
+            writeln!(f, "{downstream}")?;
         }
         let shown = self.fields.iter().take(ROWS_SHOWN_MAX).collect::<Vec<_>>();
         let width = |of: fn(&Field) -> &str, least: usize| {

@@ -69,6 +69,7 @@ impl Tally {
             latency,
             routes,
             accounts,
+            downstream: self.downstream.clone(),
         };
         findings.fields.sort_by(|a, b| (a.judgement, b.raw).cmp(&(b.judgement, a.raw)));
         findings

@@ -1,13 +1,15 @@
 //! gRPC messages: one after the other, and within each by the fields of Protocol Buffers' wire format, without a schema.
 //!
 //! Sources: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (length-prefixed messages),
-//! <https://protobuf.dev/programming-guides/encoding/>. How it fails: what does not parse, or is compressed, is compared as
-//! bytes. Bytes are taken for a message within if they parse as one on both sides and are not text on both.
+//! <https://protobuf.dev/programming-guides/encoding/>. Compressed messages (`grpc-encoding`) are decoded.
+//! How it fails: what does not parse, or cannot be decoded, is compared as bytes. Bytes are taken for a message within if they parse as one on both sides and are not text on both.
 
 use super::body::bytes;
+use super::coding::Codings;
 use super::difference::{Found, Kind};
 use super::rules::Rules;
 use crate::record::wire::{Fields, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Messages within messages.
@@ -25,9 +27,12 @@ fn messages(mut body: &[u8]) -> Option<Vec<(bool, &[u8])>> {
     Some(out)
 }
 
-pub(super) fn compare(rules: &Rules, left: &[u8], right: &[u8], found: &mut Found) {
-    let (Some(a), Some(b)) = (messages(left), messages(right)) else {
-        return bytes(rules, left, right, found);
+/// Content, and how compressed messages in it are encoded; `None`: not as is known here.
+pub(super) type Side<'a> = (&'a [u8], Option<&'a Codings>);
+
+pub(super) fn compare(rules: &Rules, left: Side<'_>, right: Side<'_>, found: &mut Found) {
+    let (Some(a), Some(b)) = (messages(left.0), messages(right.0)) else {
+        return bytes(rules, left.0, right.0, found);
     };
     if a.len() != b.len() && !rules.is_ignored("messages") {
         found.add(
@@ -37,12 +42,24 @@ pub(super) fn compare(rules: &Rules, left: &[u8], right: &[u8], found: &mut Foun
             &format!("{} messages", b.len()),
         );
     }
-    for ((is_packed, a), (is_other_packed, b)) in a.into_iter().zip(b) {
-        match (is_packed || is_other_packed, parsed(a), parsed(b)) {
-            (false, Some(a), Some(b)) => fields(rules, "", &a, &b, 0, found),
-            _ if a == b => {}
-            _ => bytes(rules, a, b, found),
+    for (a, b) in a.into_iter().zip(b) {
+        let (before, after) = (plain(a, left.1), plain(b, right.1));
+        let parts = before.as_deref().and_then(parsed).zip(after.as_deref().and_then(parsed));
+        match (parts, before == after) {
+            (Some((a, b)), _) => fields(rules, "", &a, &b, 0, found),
+            // Neither could be decoded: by their bytes.
+            (None, true) if before.is_some() || a == b => {}
+            (None, _) => bytes(rules, a.1, b.1, found),
         }
+    }
+}
+
+/// A message as it was before it was compressed; `None`: in a way that is not known, or it is damaged.
+fn plain<'a>((is_packed, message): (bool, &'a [u8]), codings: Option<&Codings>) -> Option<Cow<'a, [u8]>> {
+    match codings {
+        _ if !is_packed => Some(Cow::Borrowed(message)),
+        Some(codings) if !codings.is_empty() => codings.decoded(message),
+        _ => None,
     }
 }
 

@@ -10,7 +10,9 @@
 mod body;
 mod bound;
 pub mod calls;
+pub mod coding;
 mod difference;
+pub mod downstream;
 mod findings;
 mod heads;
 mod json;
@@ -26,6 +28,7 @@ mod tests;
 
 pub use calls::Call;
 pub use difference::{Difference, Kind};
+pub use downstream::Downstream;
 pub use findings::{Example, Field, Findings, Group, Judgement, LatencyFinding, Mode, Verdict};
 pub use rules::Rules;
 pub use seen::Seen;

@@ -60,8 +60,4 @@ impl<'a> Seen<'a> {
     pub(super) fn is_grpc(&self) -> bool {
         self.content_type().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
     }
-
-    pub(super) fn is_encoded(&self) -> bool {
-        field(self.fields, b"content-encoding").is_some_and(|value| !value.eq_ignore_ascii_case(b"identity"))
-    }
 }

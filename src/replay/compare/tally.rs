@@ -27,6 +27,7 @@
 
 use super::calls::{self, Call};
 use super::difference::{Difference, Kind};
+use super::downstream::Downstream;
 use super::findings::{Example, Mode};
 use super::latency::Sketch;
 use super::rules::Rules;
@@ -108,6 +109,7 @@ pub struct Tally {
     pub(super) accounts: BTreeMap<String, Counts>,
     pub(super) rows: BTreeMap<(String, String), Row>,
     pub(super) latencies: BTreeMap<String, Latencies>,
+    pub(super) downstream: Option<Downstream>,
 }
 
 /// Whose answer a path was odd in.
@@ -132,6 +134,7 @@ impl Tally {
             accounts: BTreeMap::new(),
             rows: BTreeMap::new(),
             latencies: BTreeMap::new(),
+            downstream: None,
         }
     }
 
@@ -161,12 +164,20 @@ impl Tally {
         self.odd(&route, case, &raw, &noise, &third);
     }
 
-    /// Counts the downstream calls of an exchange that was counted already; always judged as two answers are.
-    pub fn calls(&mut self, case: Case<'_>, recorded: &[Call], observed: &[Call]) {
+    /// Counts the downstream calls of an exchange that was counted already; always judged as two answers are. Says whether they
+    /// differ.
+    pub fn calls(&mut self, case: Case<'_>, recorded: &[Call], observed: &[Call]) -> bool {
         let route = name(&self.routes, case.route, ROUTES_MAX);
-        for difference in calls::compare(&self.rules, recorded, observed) {
-            self.row(&route, case, &difference, Odd::Candidate);
+        let found = calls::compare(&self.rules, recorded, observed);
+        for difference in &found {
+            self.row(&route, case, difference, Odd::Candidate);
         }
+        !found.is_empty()
+    }
+
+    /// What is told of the downstream calls of the run.
+    pub fn set_downstream(&mut self, told: Downstream) {
+        self.downstream = Some(told);
     }
 
     #[cfg(test)]

@@ -24,6 +24,9 @@ pub(super) fn differences(findings: &Findings, out: &mut String) {
         percent(findings.confidence),
         count(findings.paths_judged),
     );
+    if let Some(downstream) = &findings.downstream {
+        let _ = write!(out, "<p>{}</p>", escaped(&downstream.to_string()));
+    }
     if findings.fields.is_empty() {
         out.push_str("<p>None.</p>\n");
         return;

@@ -7,7 +7,7 @@
 //! Redacted values work alike: a recording has one token for one value, wherever it was.
 //! Why: without it the first login is the last request that succeeds.
 //! How it fails: a value which is not learned stays as it was recorded, and the target says what it thinks of it. Content of gRPC
-//! messages, and content that is encoded (`gzip`), is neither read nor rewritten.
+//! messages, and content in a coding that is not known (`br`), is neither read nor rewritten.
 
 mod base64;
 mod jwt;
@@ -22,6 +22,7 @@ pub use values::{ACTORS_MAX, VALUE_BYTES_MAX, VALUES_MAX, VALUES_TOTAL_MAX};
 
 use crate::record::{Entry, Field, RequestHead, Side, entry::field};
 use crate::replay::Answer;
+use crate::replay::compare::coding::Codings;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -57,6 +58,8 @@ pub struct Request {
     pub head: RequestHead,
     /// Its content.
     pub body: Bytes,
+    /// Which pass over the recording, from 0: keys that make a request safe to send twice differ from pass to pass.
+    pub pass: u32,
 }
 
 /// What a user may set.
@@ -64,9 +67,9 @@ pub struct Request {
 pub struct Config {
     /// Paths in JSON answers (`/items/*/no`) whose values are learned however they look.
     pub learn: Vec<String>,
-    /// Secrets that JSON Web Tokens are signed with again.
+    /// Keys that JSON Web Tokens are signed with again.
     pub jwt_keys: Vec<Key>,
-    /// Fields (lower case) whose values are made anew for each run: [`IDEMPOTENCY_HEADERS`].
+    /// Fields (lower case) whose values are made anew for each run, pass and clone: [`IDEMPOTENCY_HEADERS`].
     pub idempotency_headers: Vec<String>,
     /// The time that tokens are shifted to, nanoseconds since 1970; `None`: the clock's.
     pub now_ns: Option<u64>,
@@ -123,17 +126,16 @@ impl Sessions {
         let learned = self.actors.with(actor, |values| {
             let mut learned = learn::cookies(values, &head.fields, &answer.fields);
             learned += learn::headers(values, &head.fields, &answer.fields);
-            let is_plain =
-                |fields: &[Field]| field(fields, b"content-encoding").is_none_or(|value| value.is_empty());
             let is_whole =
                 entry.is_whole() && entry.parts == 0 && answer.body_bytes == answer.body.len() as u64;
-            if is_whole
-                && is_plain(&head.fields)
-                && is_plain(&answer.fields)
-                && answer.body.len() <= BODY_BYTES_MAX
-            {
+            if is_whole && answer.body.len() <= BODY_BYTES_MAX {
                 let kind = field(&head.fields, b"content-type").unwrap_or_default();
-                learned += learn::body(values, listed, kind, &entry.body(Side::Response), &answer.body);
+                let recorded = entry.body(Side::Response);
+                let before = Codings::of(&head.fields).and_then(|codings| codings.decoded(&recorded));
+                let after = Codings::of(&answer.fields).and_then(|codings| codings.decoded(&answer.body));
+                if let Some((before, after)) = before.zip(after) {
+                    learned += learn::body(values, listed, kind, &before, &after);
+                }
             }
             learned
         });
@@ -148,6 +150,7 @@ impl Sessions {
         });
         let shift_s = (now_ns / 1_000_000_000) as i64 - (entry.started_ns / 1_000_000_000) as i64;
         let (config, run) = (&self.config, &self.run);
+        let pass = request.pass;
         let (mut replaced, mut signed) = (0, 0);
         self.actors.with(actor, |values| {
             let Values { pairs, jar, .. } = values;
@@ -181,7 +184,7 @@ impl Sessions {
                 let Some(value) = text_of(&field.value) else { continue };
                 let is_key = config.idempotency_headers.iter().any(|key| key.as_bytes() == name);
                 let now = match is_key {
-                    true => Some(renewed_key(run, actor, value)),
+                    true => Some(renewed_key(run, actor, pass, value)),
                     false => text::substituted(value, &mut replace),
                 };
                 // A learned value came out of an answer; it must not end the field.
@@ -210,19 +213,19 @@ fn text_of(bytes: &Bytes) -> Option<&str> {
 /// The content with its values replaced; `None`: it stays.
 fn body(request: &Request, replace: text::Replace<'_>) -> Option<Vec<u8>> {
     let fields = &request.head.fields;
-    if request.body.is_empty()
-        || request.body.len() > BODY_BYTES_MAX
-        || field(fields, b"content-encoding").is_some()
-    {
+    if request.body.is_empty() || request.body.len() > BODY_BYTES_MAX {
         return None;
     }
+    let codings = Codings::of(fields)?;
+    let plain = codings.decoded(&request.body)?;
     let kind = field(fields, b"content-type").unwrap_or_default().to_ascii_lowercase();
     let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
     if kind.ends_with(b"json") {
-        return text::substituted_json(&request.body, replace);
+        return codings.encoded(text::substituted_json(&plain, replace)?);
     }
     if kind == b"application/x-www-form-urlencoded" {
-        return text::substituted_form(text_of(&request.body)?, replace).map(String::into_bytes);
+        let form = text::substituted_form(std::str::from_utf8(&plain).ok()?, replace)?;
+        return codings.encoded(form.into_bytes());
     }
     None
 }
@@ -252,10 +255,11 @@ fn cookies(jar: &HashMap<Box<str>, Cookie>, fields: &mut [Field], replace: text:
     }
 }
 
-/// Another key of the same form, the same for the same key within an actor and a run.
-fn renewed_key(run: &hmac::Key, actor: u64, key: &str) -> String {
+/// Another key of the same form, the same for the same key within an actor and a pass of a run.
+fn renewed_key(run: &hmac::Key, actor: u64, pass: u32, key: &str) -> String {
     let mut context = hmac::Context::with_key(run);
     context.update(&actor.to_be_bytes());
+    context.update(&pass.to_be_bytes());
     context.update(key.as_bytes());
     let hex: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let mut letters = hex.chars().cycle();

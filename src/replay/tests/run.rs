@@ -240,22 +240,57 @@ fn each_exchange_goes_to_all_three_and_their_answers_together_to_the_comparison(
 
 #[test]
 fn the_rate_is_raised_until_a_bound_breaks() {
-    // One at a time, 10 ms each: 100 a second.
-    let turn = Mutex::new(());
+    // One at a time, 10 ms each by an absolute schedule, so that sleeping late does not add up: 100 a second, exactly.
+    let free = Mutex::new(Instant::now());
     let server = Server::start(move |_| {
-        let _turn = turn.lock();
-        std::thread::sleep(Duration::from_millis(10));
+        let until = {
+            let mut free = free.lock().unwrap();
+            *free = (*free).max(Instant::now()) + Duration::from_millis(10);
+            *free
+        };
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
         OK.to_vec()
     });
     let mut options = options(server.address);
-    options.timing = Timing::Led { from: 30.0 };
+    options.timing = Timing::Led { from: 60.0 };
     options.slo = Some(Slo::parse("p99<200ms").unwrap());
-    options.step = Duration::from_secs(2);
+    options.step = Duration::from_secs(3);
     let entries = (0..50).map(|n| entry(n + 1, n, 0, &format!("a{n}"), "GET / HTTP/1.1")).collect();
     let run = replay(entries, &options);
     let capacity = run.capacity.clone().unwrap();
     assert_eq!(run.verdict, Verdict::Ok, "{run:#?}");
-    // A step of 2 s lets a rate pass that is a little too high: its queue has not grown yet.
-    assert!((60.0..160.0).contains(&capacity.rate), "{capacity:#?}");
+    assert!((85.0..=115.0).contains(&capacity.rate), "{capacity:#?}");
+    assert!(!capacity.is_at_least && !capacity.is_limited, "{capacity:#?}");
     assert!(capacity.steps.iter().any(|step| step.broken.is_some()), "{capacity:#?}");
+}
+
+#[test]
+fn a_replayer_that_is_the_bound_of_the_search_makes_it_invalid() {
+    let server = Server::start(|_| OK.to_vec());
+    let mut options = options(server.address);
+    options.timing = Timing::Led { from: 500.0 };
+    options.slo = Some(Slo::parse("p99<5s").unwrap());
+    options.step = Duration::from_secs(3);
+    // Nothing is sent so fast.
+    options.lag_p99_max = Duration::ZERO;
+    let entries = (0..50).map(|n| entry(n + 1, n, 0, &format!("a{n}"), "GET / HTTP/1.1")).collect();
+    let source: Arc<dyn Source> = Arc::<Vec<Entry>>::new(entries);
+    let stop = Stop::default();
+    let stopper = stop.clone();
+    // The search below would not end differently: two steps at the first rate are enough.
+    let mut halt = move |progress: &crate::replay::Progress| {
+        if progress.rate.is_some_and(|rate| rate < 500.0) {
+            stopper.stop();
+        }
+    };
+    let run = run(&source, &options, Hooks::default(), &stop, &mut halt).unwrap();
+    let capacity = run.capacity.clone().unwrap();
+    assert!(capacity.is_limited && capacity.is_at_least && capacity.rate == 0.0, "{capacity:#?}");
+    assert_eq!(run.verdict, Verdict::Invalid);
+    assert!(
+        run.reasons[0].contains("at least 0/s: beyond it the replayer itself: its send lag"),
+        "{:?}",
+        run.reasons
+    );
+    assert!(run.text().contains("capacity at least 0/s"), "{}", run.text());
 }

@@ -130,8 +130,9 @@ impl Server {
             if bytes.is_empty() {
                 return Ok(());
             }
-            stream.write_all(&bytes)?;
+            // Before it is written: who has the answer may be faster than this thread.
             self.seen.lock().unwrap()[index].answered = Some(Instant::now());
+            stream.write_all(&bytes)?;
         }
     }
 }

@@ -1,2 +1,4 @@
 mod answers;
+mod coding;
+mod downstream;
 mod simulation;

@@ -1,2 +1,3 @@
 mod shop;
+mod tokens;
 mod values;

@@ -164,7 +164,7 @@ fn record(shop: &mut Shop, user: u64, secret: &dyn Fn(&str) -> String) -> Vec<En
             fields,
             ..RequestHead::default()
         };
-        let request = Request { head, body: body.into() };
+        let request = Request { head, body: body.into(), pass: 0 };
         let answer = shop.serve(&request);
         // What the recorder redacts: the values of cookies, credentials and tokens, each by its keyed token.
         let hide = |fields: &[Field]| {
@@ -242,7 +242,7 @@ fn record(shop: &mut Shop, user: u64, secret: &dyn Fn(&str) -> String) -> Vec<En
 fn replay(shop: &mut Shop, sessions: &mut Sessions, entries: &[Entry], actor_of: impl Fn(&Entry) -> u64) {
     for entry in entries {
         let mut request =
-            Request { head: entry.request_head().unwrap().clone(), body: entry.body(Side::Request) };
+            Request { head: entry.request_head().unwrap().clone(), body: entry.body(Side::Request), pass: 0 };
         sessions.rewrite(actor_of(entry), entry, &mut request);
         let answer = shop.serve(&request);
         sessions.learn(actor_of(entry), entry, &answer);
@@ -280,7 +280,11 @@ fn login_cart_and_checkout_are_replayed_without_a_failure() {
 fn without_sessions_nearly_everything_fails() {
     let mut shop = Shop::new(500);
     for entry in recorded(&str::to_owned) {
-        shop.serve(&Request { head: entry.request_head().unwrap().clone(), body: entry.body(Side::Request) });
+        shop.serve(&Request {
+            head: entry.request_head().unwrap().clone(),
+            body: entry.body(Side::Request),
+            pass: 0,
+        });
     }
     assert_eq!(
         (shop.failures.len(), shop.orders.len()),

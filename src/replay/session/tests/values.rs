@@ -30,7 +30,7 @@ fn request(target: &str, fields: &[(&str, &str)], body: &str) -> Request {
     let fields = fields.iter().map(|(name, value)| Field::new(name.to_string(), value.to_string())).collect();
     let head =
         RequestHead { target: Bytes::copy_from_slice(target.as_bytes()), fields, ..RequestHead::default() };
-    Request { head, body: Bytes::copy_from_slice(body.as_bytes()) }
+    Request { head, body: Bytes::copy_from_slice(body.as_bytes()), pass: 0 }
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -106,6 +106,30 @@ fn whole_values_are_replaced_wherever_they_stand_and_parts_of_words_are_not() {
         sessions.rewrite(2, &Entry::default(), &mut other);
         assert_eq!(other, request(target, &[fields], body), "another actor knows nothing of it");
     }
+}
+
+#[test]
+fn content_in_a_coding_is_learned_from_and_rewritten_in_it() {
+    let gzip = ("content-encoding", "gzip");
+    let codings = Codings::of(&[Field::new("content-encoding", "gzip")]).unwrap();
+    let packed = |text: &str| Bytes::from(codings.encoded(text.into()).unwrap());
+    let mut sessions = Sessions::new(Config::default(), "run-1");
+    let mut recorded = entry(&[JSON, gzip], "");
+    recorded.events[1].what = What::Data(Side::Response, packed(r#"{"id":"ord_12ab"}"#));
+    let mut now = answer(&[JSON], r#"{"id":"ord_99zz"}"#);
+    sessions.learn(1, &recorded, &now);
+    now.fields = vec![Field::new("content-encoding", "br")];
+    sessions.learn(1, &recorded, &now);
+    let mut sent = request("/", &[JSON, gzip, ("content-length", "1")], "");
+    sent.body = packed(r#"{"order":"ord_12ab","n":1}"#);
+    sessions.rewrite(1, &Entry::default(), &mut sent);
+    assert_eq!(&*codings.decoded(&sent.body).unwrap(), br#"{"order":"ord_99zz","n":1}"#);
+    let length = sent.body.len().to_string();
+    assert_eq!(field(&sent.head.fields, b"content-length"), Some(length.as_bytes()));
+    // What is not what it says stays as it was recorded.
+    let mut broken = request("/", &[JSON, gzip], r#"{"order":"ord_12ab"}"#);
+    sessions.rewrite(1, &Entry::default(), &mut broken);
+    assert_eq!(&*broken.body, br#"{"order":"ord_12ab"}"#);
 }
 
 #[test]
