@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Instant, UNIX_EPOCH};
 use twox_hash::xxhash3_64::Hasher;
 
@@ -29,6 +29,10 @@ const PART_BYTES: usize = 1 << 20;
 
 /// What may come on top of a part before it is handed over: a piece of content as a codec reads it.
 const PART_SLACK_BYTES: usize = 128 << 10;
+
+/// Buffers that wait for the next exchanges, and how large each may be: what most exchanges need.
+const SPARES_MAX: usize = 64;
+pub(super) const SPARE_BYTES_MAX: usize = 2 * GRANT_BYTES;
 
 /// What the recorder and its workers share.
 pub struct Shared {
@@ -49,6 +53,8 @@ pub struct Shared {
     pub(super) queue: OnceLock<SyncSender<Message>>,
     /// Seeds the sums of content.
     pub(super) seed: AtomicU64,
+    /// Buffers that the recorder is done with, for the next exchanges.
+    pub(super) spares: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Shared {
@@ -63,7 +69,22 @@ impl Shared {
             next_token: AtomicU64::new(1),
             queue: OnceLock::new(),
             seed: AtomicU64::new(0),
+            spares: Mutex::default(),
         }
+    }
+
+    /// An empty buffer, perhaps with room in it. Never waits.
+    fn spare(&self) -> Vec<u8> {
+        self.spares.try_lock().ok().and_then(|mut spares| spares.pop()).unwrap_or_default()
+    }
+
+    /// Gives back buffers; those that are too many or too large are freed.
+    pub(super) fn keep_spares(&self, spares: &mut Vec<Vec<u8>>) {
+        if let Ok(mut kept) = self.spares.try_lock() {
+            let room = SPARES_MAX.saturating_sub(kept.len()).min(spares.len());
+            kept.extend(spares.drain(..room));
+        }
+        spares.clear();
     }
 
     fn grant(&self, bytes: usize) -> bool {
@@ -129,6 +150,8 @@ pub(super) struct Sum {
     /// `None`: all of it is in the buffer, and the thread sums it.
     pub(super) hash: Option<u64>,
     pub(super) is_truncated: bool,
+    /// Where it is in the buffer, if it is in one piece.
+    pub(super) place: Option<Span>,
 }
 
 impl Taps {
@@ -188,6 +211,9 @@ struct Content {
     bytes: u64,
     kept: u64,
     hasher: Option<Box<Hasher>>,
+    /// Where the last piece is in the buffer, and how many there were.
+    last: Span,
+    pieces: u32,
 }
 
 /// One exchange.
@@ -252,6 +278,9 @@ impl Capture {
                 }
             };
             self.granted += more;
+            if self.buffer.capacity() == 0 && self.granted <= SPARE_BYTES_MAX {
+                self.buffer = self.shared().spare();
+            }
             self.buffer.reserve_exact(self.granted - self.buffer.len());
         }
         true
@@ -531,6 +560,9 @@ impl Tap for Capture {
         let start = event(&mut self.buffer, since(record), n::KIND_DATA, side);
         wire::put_bytes(&mut self.buffer, n::DATA, kept);
         wire::end(&mut self.buffer, start);
+        let last = Span::new(self.buffer.len() - kept.len(), kept.len());
+        let content = self.side(side);
+        (content.last, content.pieces) = (last, content.pieces.saturating_add(1));
         if self.buffer.len() >= PART_BYTES && self.body_bytes_max > PART_BYTES as u64 {
             self.part(record);
         }
@@ -572,7 +604,8 @@ impl Tap for Capture {
             let mut finished = self.finished(record, spans);
             for (sum, content) in finished.contents.iter_mut().zip(&self.sides) {
                 let hash = content.hasher.as_deref().map(std::hash::Hasher::finish);
-                *sum = Sum { bytes: content.bytes, hash, is_truncated: content.kept < content.bytes };
+                let place = (content.pieces == 1 && self.parts == 0).then_some(content.last);
+                *sum = Sum { bytes: content.bytes, hash, is_truncated: content.kept < content.bytes, place };
             }
             if let Some(flight) = &self.rules.flight {
                 let is_error = record.cause.is_some() || record.status >= 500;
@@ -604,6 +637,8 @@ impl Tap for Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.taps.shared.give_back(self.granted);
+        if self.granted > 0 {
+            self.taps.shared.give_back(self.granted);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! each second; the exchanges in between are counted as dropped. Nothing here reaches the data path.
 
 use super::books::Reason;
-use super::capture::{Finished, Message, Shared, Sum, Taps, each_data};
+use super::capture::{Finished, Message, SPARE_BYTES_MAX, Shared, Sum, Taps, each_data};
 use super::config::Config;
 use super::entry::{Content, Side, number as n};
 use super::header::{Books, Header};
@@ -338,6 +338,8 @@ struct Thread {
     /// Of tokens up to here, what was known may be forgotten.
     forgotten: u64,
     record: Vec<u8>,
+    /// Buffers of exchanges that are written, until the batch ends.
+    spares: Vec<Vec<u8>>,
     last_tick: Instant,
     last_books: Books,
     /// Whether something in `record` was redacted.
@@ -368,6 +370,7 @@ impl Thread {
             parts: BTreeMap::new(),
             forgotten: 0,
             record: Vec::new(),
+            spares: Vec::new(),
             last_tick: Instant::now(),
             last_books: Books::default(),
             is_redacted: false,
@@ -384,6 +387,9 @@ impl Thread {
                     Err(_) => break,
                 }
                 taken += 1;
+            }
+            if !self.spares.is_empty() {
+                self.shared.keep_spares(&mut self.spares);
             }
             let now = Instant::now();
             self.tick(now);
@@ -508,6 +514,11 @@ impl Thread {
         let kept_by = finished.trigger.unwrap_or_default();
         self.write(&mut finished, kept_by);
         self.shared.give_back(finished.granted);
+        let mut buffer = finished.bytes;
+        if buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.spares.push(buffer);
+        }
     }
 
     /// Into the flight recorder, which has memory of its own.
@@ -753,7 +764,15 @@ impl Thread {
 
 /// The content of both sides, summed.
 fn sum(finished: &Finished, seed: u64) -> [Content; 2] {
-    let [request, response] = finished.contents;
+    let mut contents = finished.contents;
+    for sum in contents.iter_mut().filter(|sum| sum.hash.is_none()) {
+        // Most content is one piece.
+        let piece = sum
+            .place
+            .and_then(|place| finished.bytes.get(place.start as usize..(place.start + place.len) as usize));
+        sum.hash = piece.map(|piece| XxHash3_64::oneshot_with_seed(seed, piece));
+    }
+    let [request, response] = contents;
     let is_summed = |sum: &Sum| sum.hash.is_some() || sum.bytes == 0;
     let mut hashes = [request.hash, response.hash];
     if !is_summed(&request) || !is_summed(&response) {

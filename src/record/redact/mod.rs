@@ -21,6 +21,7 @@
 //! written with percent-escapes; what an application encrypts or encodes itself (base64).
 
 mod card;
+mod clean;
 mod coding;
 mod config;
 mod detect;
@@ -42,6 +43,7 @@ pub use config::{Config, Detector, Names as ConfigNames};
 pub use part::Part;
 
 use super::entry::number as n;
+use clean::Clean;
 use filter::{AT, CARD, CREDENTIAL, ESCAPE, Filter, HEADER, Hits, JWT, NAME, TUNNEL};
 use json::{Pointer, Wrong};
 use message::{Coding, Kind, Piece, Told};
@@ -82,6 +84,7 @@ pub struct Redactor {
     pieces: Vec<Piece>,
     joined: Vec<u8>,
     decoded: Vec<u8>,
+    clean: Clean,
     /// No rule is about content.
     is_content_free: bool,
 }
@@ -128,6 +131,7 @@ impl Redactor {
             pieces: Vec::new(),
             joined: Vec::new(),
             decoded: Vec::new(),
+            clean: Clean::new(),
             is_content_free,
         })
     }
@@ -270,12 +274,17 @@ impl Redactor {
         let is_tunnel = request.told.is_websocket && matches!(response.told.status, 101 | 200);
         let told = part.sides.get(side).map(|side| side.told).unwrap_or_default();
         let is_plain = !is_tunnel && [told.coding, told.grpc_coding] == [Coding::Identity; 2];
-        let hits = match content {
-            Some(content) if is_plain => self.filter.scan(content, &self.names) | self.names.always() & NAME,
-            _ => 0,
-        };
-        if is_plain && hits & !(HEADER | TUNNEL) == 0 && self.pointers.is_empty() {
-            return Outcome::InPlace;
+        let mut hits = 0;
+        if let Some(content) = content.filter(|_| is_plain) {
+            let mut has_nothing = || {
+                hits = self.filter.scan(content, &self.names) | self.names.always() & NAME;
+                hits & !(HEADER | TUNNEL) == 0
+            };
+            if !self.pointers.is_empty() {
+                has_nothing();
+            } else if self.clean.or_ask(content, has_nothing) {
+                return Outcome::InPlace;
+            }
         }
         // What the content is counts only now.
         pieces
