@@ -1,7 +1,8 @@
-//! User instructions a request, counted by valgrind's callgrind: the one figure that a noisy machine does not move.
+//! User instructions a request, counted by valgrind's callgrind: the one figure that a noisy machine hardly moves.
 //!
 //! Two runs that differ in nothing but the number of requests; the difference of their counts, divided by the
-//! difference of the requests, has start-up and shut-down cancelled. It counts user code of all threads, not the kernel.
+//! difference of the requests, has start-up and shut-down cancelled. It counts user code of all threads, not the kernel. How
+//! events fall into batches is a matter of time, which moves the figure by some per cent: the median of a few pairs is taken.
 
 use crate::{
     Result,
@@ -14,6 +15,8 @@ use std::{path::Path, process::Command, time::Duration};
 
 /// Requests of the two runs: enough that pools and free lists are warm in both.
 const REQUESTS: [u64; 2] = [400, 2000];
+/// Pairs of runs.
+const PAIRS: usize = 5;
 /// Connections, each with one request in flight.
 const CONNECTIONS: usize = 8;
 /// Everything is some fifty times slower under valgrind.
@@ -21,10 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The name of the figure in the baseline file.
 const BASELINE_NAME: &str = "h1_full_stack";
 
-/// Instructions of `peer` for one request.
+/// Instructions of `peer` for one request: the median of [`PAIRS`].
 ///
 /// Errors: valgrind is missing, the proxy does not start under it, or does not end by itself.
 pub fn measure(bench: &Bench<'_>, peer: Peer) -> Result<u64> {
+    let mut figures = (0..PAIRS).map(|_| pair(bench, peer)).collect::<Result<Vec<_>>>()?;
+    figures.sort_unstable();
+    figures.get(PAIRS / 2).copied().ok_or_else(|| "nothing was measured".into())
+}
+
+fn pair(bench: &Bench<'_>, peer: Peer) -> Result<u64> {
     let [few, many] = REQUESTS;
     let (base, grown) = (count(bench, peer, few)?, count(bench, peer, many)?);
     grown

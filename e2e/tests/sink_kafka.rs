@@ -16,9 +16,20 @@ const PARTITIONS: i32 = 3;
 type Brokers = MockCluster<'static, DefaultProducerContext>;
 
 fn brokers() -> Brokers {
-    let brokers = MockCluster::new(1).expect("brokers");
-    brokers.create_topic(TOPIC, PARTITIONS, 1).expect("a topic");
+    several(1)
+}
+
+fn several(count: i32) -> Brokers {
+    let brokers = MockCluster::new(count).expect("brokers");
+    brokers.create_topic(TOPIC, PARTITIONS, count).expect("a topic");
     brokers
+}
+
+/// All partitions are at this broker from now on.
+fn lead(brokers: &Brokers, broker: i32) {
+    for partition in 0..PARTITIONS {
+        brokers.partition_leader(TOPIC, partition, Some(broker)).expect("a leader");
+    }
 }
 
 fn sidecar(app: &StrictBackend, brokers: &Brokers) -> Sidelight {
@@ -142,4 +153,26 @@ fn brokers_that_were_away_get_everything_once() {
     // Nothing comes twice when the proxy ends, either.
     proxy.stop();
     assert_same(Reader::new(&brokers).exchanges(30), &events);
+}
+
+#[test]
+fn a_broker_that_moves_is_followed() {
+    let (app, brokers) = (StrictBackend::start(), several(2));
+    lead(&brokers, 1);
+    let proxy = sidecar(&app, &brokers);
+    exchange(&proxy, 1..=9);
+    Reader::new(&brokers).exchanges(9);
+    // Led elsewhere while the old broker still answers; then that one is gone.
+    lead(&brokers, 2);
+    exchange(&proxy, 10..=18);
+    brokers.broker_down(1).expect("the broker is down");
+    let events = exchange(&proxy, 19..=27);
+    wait_for("all at the other broker", || {
+        let [produced, delivered, ..] = proxy.books("kafka")?;
+        (produced == delivered).then_some(())
+    });
+    proxy.stop();
+    // The test's own consumer would look for the broker that is gone.
+    brokers.broker_up(1).expect("the broker is up");
+    assert_same(Reader::new(&brokers).exchanges(27), &events);
 }
