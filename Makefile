@@ -16,7 +16,7 @@ NODE := $(TARGET)/e2e-node
 # needs a client or a server of somebody else, and belongs to `make e2e`.
 E2E_LOCAL_NAMES := http1_% http2_% tls tcp lifecycle reload cli admin large_bodies discovery \
 	health mirror connection_cap resilience policies admission balancing kit module_order own_answers spans trace trace_formats trace_context trust pipeline% app_output ctl graph \
-	recording recording_sinks replay_compare sink_otlp_answers sink_splunk sink_zipkin
+	destinations recording recording_sinks replay_compare sink_otlp_answers sink_splunk sink_zipkin
 E2E_ALL := $(sort $(basename $(notdir $(wildcard e2e/tests/*.rs))))
 E2E_LOCAL := $(filter $(E2E_LOCAL_NAMES),$(E2E_ALL))
 E2E_TOOLS := $(filter-out $(E2E_LOCAL_NAMES),$(E2E_ALL))
