@@ -14,6 +14,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub mod moment;
 pub mod one_or_many;
 mod schema;
 pub mod some;

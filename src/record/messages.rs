@@ -53,6 +53,14 @@ pub struct Found<M> {
     pub response_rest: Rest,
 }
 
+/// The pieces of content among events, with their sides and times.
+fn content<'a>(events: impl IntoIterator<Item = &'a Event>) -> impl Iterator<Item = (Side, u64, &'a Bytes)> {
+    events.into_iter().filter_map(|event| match &event.what {
+        What::Data(side, piece) => Some((*side, event.at_ns, piece)),
+        _ => None,
+    })
+}
+
 /// The gRPC messages of a call. `payload_bytes_max` of each are kept.
 pub fn grpc_messages<'a>(
     events: impl IntoIterator<Item = &'a Event>,
@@ -61,11 +69,10 @@ pub fn grpc_messages<'a>(
     let mut request = GrpcFinder::new(Side::Request, payload_bytes_max);
     let mut response = GrpcFinder::new(Side::Response, payload_bytes_max);
     let mut messages = Vec::new();
-    for event in events {
-        match &event.what {
-            What::Data(Side::Request, piece) => request.push(event.at_ns, piece, &mut messages),
-            What::Data(Side::Response, piece) => response.push(event.at_ns, piece, &mut messages),
-            _ => {}
+    for (side, at_ns, piece) in content(events) {
+        match side {
+            Side::Request => request.push(at_ns, piece, &mut messages),
+            Side::Response => response.push(at_ns, piece, &mut messages),
         }
     }
     Found { messages, request_rest: request.rest(), response_rest: response.rest() }
@@ -76,11 +83,10 @@ pub fn frames<'a>(events: impl IntoIterator<Item = &'a Event>, payload_bytes_max
     let mut request = FrameFinder::new(Side::Request, payload_bytes_max);
     let mut response = FrameFinder::new(Side::Response, payload_bytes_max);
     let mut messages = Vec::new();
-    for event in events {
-        match &event.what {
-            What::Data(Side::Request, piece) => request.push(event.at_ns, piece, &mut messages),
-            What::Data(Side::Response, piece) => response.push(event.at_ns, piece, &mut messages),
-            _ => {}
+    for (side, at_ns, piece) in content(events) {
+        match side {
+            Side::Request => request.push(at_ns, piece, &mut messages),
+            Side::Response => response.push(at_ns, piece, &mut messages),
         }
     }
     Found { messages, request_rest: request.rest(), response_rest: response.rest() }

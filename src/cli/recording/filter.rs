@@ -2,8 +2,8 @@
 
 use super::unhex;
 use crate::exchange::Direction;
-use crate::record::formats::moment;
 use crate::record::{Entry, Query, Recording};
+use crate::units::moment;
 use crate::units::parse_duration;
 use clap::Args;
 use std::ops::RangeInclusive;

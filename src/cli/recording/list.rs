@@ -3,8 +3,8 @@
 use super::filter::{Filter, bounds};
 use super::{Keys, hex, plain, span, table};
 use crate::cli::{Format, print};
-use crate::record::formats::moment;
 use crate::record::{Entry, Query, Recording};
+use crate::units::moment;
 use crate::units::size_text;
 use clap::Args;
 use serde_json::{Value, json};

@@ -3,9 +3,9 @@
 use super::list::entry_document;
 use super::{Keys, hex, plain, span, unhex};
 use crate::cli::{Format, print};
-use crate::record::formats::moment;
 use crate::record::messages::{self, Opcode};
 use crate::record::{Entry, Event, Field, Query, Recording, Side, What};
+use crate::units::moment;
 use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -64,7 +64,7 @@ fn verdict(run: &Run, findings: Option<&Findings>, of: &TargetRun) -> String {
 
 fn facts(run: &Run) -> Vec<(String, String)> {
     let since = UNIX_EPOCH + Duration::from_secs_f64(run.started_s.clamp(0.0, 1e11));
-    let began = crate::record::formats::moment::text(
+    let began = crate::units::moment::text(
         since
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),

@@ -1,75 +1,16 @@
 //! The time of an event: RFC 3339 (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>), as microseconds since 1970.
 //!
-//! Written by hand for the same reason as its counterpart in [`encode`](super::super::encode): the calendar is Howard
-//! Hinnant's `days_from_civil`, and nothing else of a calendar is needed. How it fails: what is no such text is `None`.
+//! How it fails: what is no such text is `None`; a zone without its colon is none.
+
+use crate::units::moment::{civil, offset};
 
 /// Microseconds since 1970 of a text like `2025-01-01T00:00:00.123456Z`. Any number of decimals is read, six count.
 pub(in crate::pipeline) fn parse(text: &str) -> Option<i64> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let rest = rest.strip_prefix(['T', 't', ' '])?;
-    let (time, rest) = rest.split_at_checked(8)?;
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    let (seconds, nanos, zone) = civil(text)?;
+    if zone.len() > 1 && !zone.contains(':') {
         return None;
     }
-    let (micros, zone) = match rest.strip_prefix('.') {
-        None => (0, rest),
-        Some(rest) => {
-            let decimals = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let (decimals, zone) = rest.split_at_checked(decimals)?;
-            (micros(decimals)?, zone)
-        }
-    };
-    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some((seconds - offset(zone)?) * 1_000_000 + micros)
-}
-
-/// Three numbers of fixed width.
-fn numbers(text: &str, between: char, widths: [usize; 3]) -> Option<[i64; 3]> {
-    let mut parts = text.split(between);
-    let mut found = [0; 3];
-    for (number, width) in found.iter_mut().zip(widths) {
-        *number = digits(parts.next().filter(|part| part.len() == width)?)?;
-    }
-    parts.next().is_none().then_some(found)
-}
-
-fn digits(text: &str) -> Option<i64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn micros(decimals: &str) -> Option<i64> {
-    if decimals.is_empty() {
-        return None;
-    }
-    let places = decimals.bytes().chain(std::iter::repeat(b'0')).take(6);
-    Some(places.fold(0, |sum, digit| sum * 10 + i64::from(digit.saturating_sub(b'0'))))
-}
-
-/// Seconds that the zone is ahead of UTC.
-fn offset(zone: &str) -> Option<i64> {
-    if matches!(zone, "Z" | "z") {
-        return Some(0);
-    }
-    let (sign, rest) = zone.split_at_checked(1)?;
-    let (hours, minutes) = rest.split_once(':').filter(|(one, two)| one.len() == 2 && two.len() == 2)?;
-    let seconds = digits(hours)? * 3_600 + digits(minutes)? * 60;
-    match sign {
-        "+" => Some(seconds),
-        "-" => Some(-seconds),
-        _ => None,
-    }
-}
-
-/// Days since 1970-01-01 in the Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    Some((seconds - offset(zone)?) * 1_000_000 + (nanos / 1_000) as i64)
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ mod json;
 mod k6;
 mod locust;
 mod make;
-pub mod moment;
 pub mod packed;
 mod vegeta;
 
@@ -26,6 +25,7 @@ mod vegeta;
 mod tests;
 
 use super::Entry;
+use crate::units::moment;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Write};

@@ -66,7 +66,7 @@ pub(super) async fn exchange(
     let is_upgrade = !out.head.upgrade.is_empty();
     let Connection { io, buffer } = connection;
     let mut reply = Reply { place, method, is_upgrade, cut: out.cut, answer };
-    match &out.content {
+    let (read, is_written) = match &out.content {
         Content::Whole(body, trailers) => {
             if is_chunked {
                 if !body.is_empty() {
@@ -82,30 +82,20 @@ pub(super) async fn exchange(
             if io.write_all(&head).await.is_err() {
                 return Err("closed");
             }
-            let is_rest = !is_chunked && body.len() > READ_BYTES;
             if io.flush().await.is_err() {
                 return Err("closed");
             }
-            if !is_rest {
-                let read = reply.read(io, buffer).await?;
-                return finish(place, io, buffer, out, answer, read).await;
+            if is_chunked || body.len() <= READ_BYTES {
+                (reply.read(io, buffer).await?, true)
+            } else {
+                let (mut reader, mut writer) = tokio::io::split(&mut *io);
+                let write = async {
+                    let result = writer.write_all(body).await;
+                    let _ = writer.flush().await;
+                    result.map_err(|_| "closed")
+                };
+                both(write, reply.read(&mut reader, buffer)).await?
             }
-            let (mut reader, mut writer) = tokio::io::split(&mut *io);
-            let write = async {
-                let result = writer.write_all(body).await;
-                let _ = writer.flush().await;
-                result.map_err(|_| "closed")
-            };
-            let (read, is_written) = both(write, reply.read(&mut reader, buffer)).await?;
-            finish(
-                place,
-                io,
-                buffer,
-                out,
-                answer,
-                Read { is_keep_alive: read.is_keep_alive && is_written, ..read },
-            )
-            .await
         }
         Content::Pieces => {
             let mut pieces = upload::pieces(place, &out.entry, out.cut);
@@ -133,18 +123,11 @@ pub(super) async fn exchange(
                 }
                 writer.flush().await.map_err(|_| "closed")
             };
-            let (read, is_written) = both(write, reply.read(&mut reader, buffer)).await?;
-            finish(
-                place,
-                io,
-                buffer,
-                out,
-                answer,
-                Read { is_keep_alive: read.is_keep_alive && is_written, ..read },
-            )
-            .await
+            both(write, reply.read(&mut reader, buffer)).await?
         }
-    }
+    };
+    let read = Read { is_keep_alive: read.is_keep_alive && is_written, ..read };
+    finish(place, io, buffer, out, answer, read).await
 }
 
 /// Writes and reads at once. An answer that comes before all is written ends the writing: the target wants no more. A

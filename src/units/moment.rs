@@ -1,12 +1,18 @@
 //! Moments as RFC 3339 texts, to the nanosecond (<https://www.rfc-editor.org/rfc/rfc3339#section-5.6>).
 //!
 //! Why by hand: events are written to the microsecond, and a recording counts nanoseconds. The calendar is Howard Hinnant's
-//! `days_from_civil`. How it fails: what is no such text, or before 1970, is `None`.
+//! `days_from_civil`. How it fails: what is no such text is `None`; so is what is before 1970, for [`parse`].
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Nanoseconds since 1970 of a text like `2026-11-23T10:00:00.123456789Z`. Any number of decimals is read, nine count.
 pub fn parse(text: &str) -> Option<u64> {
+    let (seconds, nanos, zone) = civil(text)?;
+    u64::try_from(seconds - offset(zone)?).ok()?.checked_mul(SECOND_NS)?.checked_add(nanos)
+}
+
+/// Seconds since 1970 by the clock of the zone, nanoseconds within, and how the zone is written; see [`offset`].
+pub fn civil(text: &str) -> Option<(i64, u64, &str)> {
     let (date, rest) = text.split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
     let (time, rest) = rest.split_at_checked(8)?;
@@ -26,7 +32,7 @@ pub fn parse(text: &str) -> Option<u64> {
         }
     };
     let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    u64::try_from(seconds - offset(zone)?).ok()?.checked_mul(SECOND_NS)?.checked_add(nanos)
+    Some((seconds, nanos, zone))
 }
 
 /// The text, with nine decimals.
@@ -52,7 +58,7 @@ fn digits(text: &str) -> Option<i64> {
 }
 
 /// Seconds that the zone is ahead of UTC.
-fn offset(zone: &str) -> Option<i64> {
+pub fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "Z" | "z") {
         return Some(0);
     }
