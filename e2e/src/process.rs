@@ -1,5 +1,8 @@
 //! What the kernel says of a process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// CPU time used so far, user and system.
@@ -25,9 +28,55 @@ pub fn resident_peak_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmHWM:") * 1024
 }
 
-/// Makes the present resident memory the peak, so that [`resident_peak_bytes`] tells what comes from now on.
-pub fn reset_resident_peak(pid: u32) {
-    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
+/// Memory of its own that is resident (heap and stacks, not pages of its program), in bytes.
+///
+/// # Panics
+/// When the process is gone.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    status_kib(pid, "RssAnon:") * 1024
+}
+
+/// Looks at a process every millisecond, to tell how much memory of its own it took at most.
+///
+/// The kernel's own peak (`VmHWM`) counts pages of the program too: a process that gives those of its start back, as
+/// the sidecar does, or that comes to a part of its program for the first time, moves it by tens of mebibytes.
+#[derive(Debug)]
+pub struct Growth {
+    pid: u32,
+    before: u64,
+    is_over: Arc<AtomicBool>,
+    peak: JoinHandle<u64>,
+}
+
+impl Growth {
+    /// Begins to look at a process.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn watch(pid: u32) -> Self {
+        let before = anonymous_bytes(pid);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        let peak = thread::spawn(move || {
+            let mut peak = 0;
+            while !over.load(Ordering::Relaxed) {
+                peak = anonymous_bytes(pid).max(peak);
+                thread::sleep(Duration::from_millis(1));
+            }
+            peak
+        });
+        Growth { pid, before, is_over, peak }
+    }
+
+    /// Bytes more than at the beginning, at most.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn end(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        let peak = self.peak.join().expect("a process that is there");
+        peak.max(anonymous_bytes(self.pid)).saturating_sub(self.before)
+    }
 }
 
 /// How many descriptors it has open.

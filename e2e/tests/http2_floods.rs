@@ -2,7 +2,7 @@
 //! 2019 to 2025).
 
 use e2e::frames::{self, code, data, frame, headers, request, request_with, reset, settings, window_update};
-use e2e::{FrameBench, Http2Server, Script, Step, hpack, process, wait_for};
+use e2e::{FrameBench, Http2Server, Script, Step, hpack, process, process::Growth, wait_for};
 use std::time::{Duration, Instant};
 
 use code::{ENHANCE_YOUR_CALM, PROTOCOL_ERROR, REFUSED_STREAM};
@@ -10,8 +10,7 @@ use code::{ENHANCE_YOUR_CALM, PROTOCOL_ERROR, REFUSED_STREAM};
 /// Sends until the other side ends the connection, for at most `rounds` times.
 fn flood(bench: &FrameBench, name: &str, rounds: u32, start: Vec<u8>, mut round: impl FnMut(u32) -> Vec<u8>) {
     let pid = bench.proxy().pid();
-    let (memory, cpu) = (bench.proxy().resident_bytes(), process::cpu_time(pid));
-    process::reset_resident_peak(pid);
+    let (growth, cpu) = (Growth::watch(pid), process::cpu_time(pid));
     let mut client = bench.client();
     client.acknowledges = false;
     client.send(start);
@@ -22,7 +21,7 @@ fn flood(bench: &FrameBench, name: &str, rounds: u32, start: Vec<u8>, mut round:
     let ended = client.read_until(|_| false);
     let is_calm = client.goaway.is_none_or(|(_, code)| code == ENHANCE_YOUR_CALM || code == PROTOCOL_ERROR);
     bench.check(name, ended.is_ok() && is_calm, format!("{ended:?}, goaway {:?}", client.goaway));
-    let grown = process::resident_peak_bytes(pid).saturating_sub(memory);
+    let grown = growth.end();
     bench.check(name, grown < 16 << 20, format!("{grown} bytes of memory more"));
     let spent = process::cpu_time(pid).saturating_sub(cpu);
     bench.check(name, spent < Duration::from_secs(2), format!("{spent:?} of CPU for {sent} rounds"));
@@ -87,8 +86,7 @@ fn an_hpack_bomb_stays_small() {
     bench.backend().script("/slow", Script(vec![Step::ReadBody, Step::AwaitHangUp]));
     let pid = bench.proxy().pid();
     bench.clean_request("before the bomb");
-    let memory = bench.proxy().resident_bytes();
-    process::reset_resident_peak(pid);
+    let growth = Growth::watch(pid);
     // Each reference to the one large entry costs the sender one byte and the receiver four thousand.
     let mut client = frames::Peer::connect_with(bench.proxy().inbound(), &[(4, 0)]);
     let mut fill = hpack::block(&request("GET", "/slow"));
@@ -106,7 +104,7 @@ fn an_hpack_bomb_stays_small() {
         let over = peer.stream(last);
         over.is_ended || over.reset.is_some() || over.status() != 0 || peer.goaway.is_some()
     });
-    let grown = process::resident_peak_bytes(pid).saturating_sub(memory);
+    let grown = growth.end();
     bench.check("HPACK bomb", grown < 32 << 20, format!("{grown} bytes of memory more"));
     bench.clean_request("HPACK bomb");
     bench.finish();
@@ -144,8 +142,7 @@ fn streams_that_nobody_reads_stay_small() {
     bench.backend().script("/large", Script::reply([head.as_bytes(), &body].concat()));
     bench.clean_request("before");
     let pid = bench.proxy().pid();
-    let memory = bench.proxy().resident_bytes();
-    process::reset_resident_peak(pid);
+    let growth = Growth::watch(pid);
     let mut client = frames::Peer::connect_with(bench.proxy().inbound(), &[(4, 0)]);
     let get = request("GET", "/large");
     let streams: Vec<u32> = (0..500).map(|n| n * 2 + 1).collect();
@@ -156,8 +153,8 @@ fn streams_that_nobody_reads_stay_small() {
     let others: Vec<_> = streams.iter().map(|&stream| (stream, client.stream(stream).status())).collect();
     let others: Vec<_> = others.iter().filter(|(_, status)| *status != 200).collect();
     bench.check("500 streams without a window", read.is_ok(), format!("{read:?}; not 200: {others:?}"));
-    let grown = process::resident_peak_bytes(pid).saturating_sub(memory);
-    bench.check("500 streams without a window", grown < 128 << 20, format!("{grown} bytes of memory more"));
+    let grown = growth.end();
+    bench.check("500 streams without a window", grown < 24 << 20, format!("{grown} bytes of memory more"));
     println!("500 streams of 1 MiB without a window: {} KiB more", grown / 1024);
     drop(client);
     bench.clean_request("500 streams without a window");

@@ -1,7 +1,7 @@
 //! Content of any length passes in bounded memory, at the pace of the slower side.
 
 use e2e::frames::{Peer, data, headers, request, request_with};
-use e2e::{Fault, Framing, RawClient, RawServer, Setup, Sidelight, Wire, process, wait_for};
+use e2e::{Fault, Framing, RawClient, RawServer, Setup, Sidelight, Wire, process, process::Growth, wait_for};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -168,7 +168,7 @@ fn a_slow_reader_holds_the_app_back() {
         count.fetch_add(1, Ordering::SeqCst);
     });
     let proxy = start(app.address());
-    let before = proxy.resident_bytes();
+    let growth = Growth::watch(proxy.pid());
     let mut http1: Vec<RawClient> = (0..8).map(|_| RawClient::connect(proxy.inbound())).collect();
     for client in &mut http1 {
         client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
@@ -183,9 +183,9 @@ fn a_slow_reader_holds_the_app_back() {
         let head = client.read_head("GET", 1).unwrap();
         assert_eq!(head.status, 200);
     }
-    let grown = process::resident_peak_bytes(proxy.pid()).saturating_sub(before);
+    let grown = growth.end();
     println!("16 answers that nobody reads: {} KiB more", grown / 1024);
-    assert!(grown < 24 << 20, "{grown} bytes more");
+    assert!(grown < 12 << 20, "{grown} bytes more");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn a_slow_app_holds_the_client_back() {
         let _ = wire.exact(1, "content", &mut all);
     });
     let proxy = start(app.address());
-    let before = proxy.resident_bytes();
+    let growth = Growth::watch(proxy.pid());
     let clients: Vec<_> = (0..8)
         .map(|_| {
             let address = proxy.inbound();
@@ -214,9 +214,9 @@ fn a_slow_app_holds_the_client_back() {
         let taken = client.join().unwrap();
         assert!(taken < 64 << 20, "{taken} bytes were taken");
     }
-    let grown = process::resident_peak_bytes(proxy.pid()).saturating_sub(before);
+    let grown = growth.end();
     println!("8 uploads that nobody reads: {} KiB more", grown / 1024);
-    assert!(grown < 24 << 20, "{grown} bytes more");
+    assert!(grown < 12 << 20, "{grown} bytes more");
 }
 
 /// An app in a process of its own that sends a part of an answer, and waits to be killed.
