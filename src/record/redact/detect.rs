@@ -243,7 +243,11 @@ fn address(bytes: &[u8], at: &Range<usize>, is_binary: bool) -> Option<Range<usi
         }
     }
     if start.checked_sub(1).and_then(|at| bytes.get(at)) == Some(&b'\\') {
-        start += if bytes.get(start) == Some(&b'u') { 5 } else { 1 }; // the rest of an escape of JSON
+        // The rest of an escape of JSON.
+        start += match bytes.get(start..at.start) {
+            Some([b'u', hex @ ..]) if hex.iter().take(4).filter(|b| b.is_ascii_hexdigit()).count() == 4 => 5,
+            _ => 1,
+        };
     }
     while start < at.start && bytes.get(start).is_some_and(|byte| b".{}|&#$*!-+^~".contains(byte)) {
         start += 1;

@@ -131,6 +131,8 @@ pub(super) fn redact(
                     (at, wants_value) = (close(scratch, at, count), false)
                 }
                 (0x1e, None) => at += 1, // RFC 7464
+                // Nothing is open that could end.
+                (b'}' | b']', None) => return Err(Wrong),
                 (_, None) => {}
                 _ => return Err(Wrong),
             }

@@ -443,6 +443,8 @@ fn what_cannot_be_read_is_withheld_and_marked() {
     let compressed_frame = [0xc1, 5, 1, 2, 3, 4, 5];
     for (kind, coding, body) in [
         ("application/json", "", &br#"{"password":"hunter2"]"#[..]),
+        ("application/json", "", br#"{"password":"hunter2"}}"#),
+        ("application/json", "", br#"{"password":1} ] {"password":2}"#),
         ("multipart/form-data; boundary=x", "", b"name=\"password\" nonsense"),
         ("text/plain", "br", b"\x0b\x02\x80hello\x03"),
         ("text/plain", "gzip", b"not gzip at all, but it says so"),
@@ -538,7 +540,23 @@ fn the_key_comes_from_a_file_in_either_form() {
     assert_ne!(Config::default().key(), Config::default().key());
 }
 
+#[test]
+fn an_address_behind_what_looks_like_an_escape_is_seen() {
+    for body in
+        ["\\ujane@example.com", "\\u00e4jane@example.com", "\\njane@example.com", "\\u%40 A", "\\@x.yz"]
+    {
+        for kind in ["text/plain", "application/json", "application/grpc"] {
+            let (_, _, raw) =
+                run(&mut redactor(), &entry("/", &[("content-type", kind)], &[body.as_bytes()]));
+            assert!(!has(&raw, "jane@"), "{body} {kind}");
+        }
+    }
+}
+
 proptest! {
+    // What a peer sends reaches this: a hang of one in ten thousand contents is found in some runs.
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
     #[test]
     fn any_message_is_taken(message: Vec<u8>) {
         let mut out = Vec::new();
