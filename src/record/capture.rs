@@ -30,9 +30,14 @@ const PART_BYTES: usize = 1 << 20;
 /// What may come on top of a part before it is handed over: a piece of content as a codec reads it.
 const PART_SLACK_BYTES: usize = 128 << 10;
 
-/// Buffers that wait for the next exchanges, and how large each may be: what most exchanges need.
-const SPARES_MAX: usize = 64;
+/// How much memory of exchanges waits for the next ones, and how large a buffer may be: what most exchanges need. The
+/// thread takes what a worker has in some milliseconds in one go.
+const SPARES_MAX: usize = 256;
 pub(super) const SPARE_BYTES_MAX: usize = 2 * GRANT_BYTES;
+
+/// Memory of exchanges, for the next ones.
+#[allow(clippy::vec_box, reason = "a box goes into the queue and comes back as it is")]
+pub(super) type Spares = Vec<Box<Finished>>;
 
 /// What the recorder and its workers share.
 pub struct Shared {
@@ -54,7 +59,7 @@ pub struct Shared {
     /// Seeds the sums of content.
     pub(super) seed: AtomicU64,
     /// Buffers that the recorder is done with, for the next exchanges.
-    pub(super) spares: Mutex<Vec<Vec<u8>>>,
+    pub(super) spares: Mutex<Spares>,
 }
 
 impl Shared {
@@ -73,13 +78,13 @@ impl Shared {
         }
     }
 
-    /// An empty buffer, perhaps with room in it. Never waits.
-    fn spare(&self) -> Vec<u8> {
-        self.spares.try_lock().ok().and_then(|mut spares| spares.pop()).unwrap_or_default()
+    /// Memory of an exchange that is written: an empty buffer with room in it. Never waits.
+    fn spare(&self) -> Option<Box<Finished>> {
+        self.spares.try_lock().ok().and_then(|mut spares| spares.pop())
     }
 
-    /// Gives back buffers; those that are too many or too large are freed.
-    pub(super) fn keep_spares(&self, spares: &mut Vec<Vec<u8>>) {
+    /// Gives back memory; what is too much is freed.
+    pub(super) fn keep_spares(&self, spares: &mut Spares) {
         if let Ok(mut kept) = self.spares.try_lock() {
             let room = SPARES_MAX.saturating_sub(kept.len()).min(spares.len());
             kept.extend(spares.drain(..room));
@@ -110,9 +115,9 @@ pub struct Taps {
 /// What the recorder's thread is sent.
 pub(super) enum Message {
     /// An exchange that ended.
-    Exchange(Finished),
+    Exchange(Box<Finished>),
     /// A part of one that goes on.
-    Part(Finished),
+    Part(Box<Finished>),
     /// Something else to do.
     Do(super::recorder::Command),
 }
@@ -132,11 +137,12 @@ pub(super) struct Finished {
     pub(super) account_id: Span,
     pub(super) user_id: Span,
     pub(super) route: Span,
+    /// Behind this no text follows.
+    pub(super) texts_end: usize,
     /// Of its parts; 0 if it has none.
     pub(super) token: u64,
     /// Request and answer.
     pub(super) contents: [Sum; 2],
-    pub(super) sampled_millionths: u32,
     /// Whether a rule wants it; otherwise only the flight recorder does.
     pub(super) is_wanted: bool,
     /// Why the flight recorder is to be written out, if it is.
@@ -152,6 +158,8 @@ pub(super) struct Sum {
     pub(super) is_truncated: bool,
     /// Where it is in the buffer, if it is in one piece.
     pub(super) place: Option<Span>,
+    /// In how many pieces it is kept.
+    pub(super) pieces: u32,
 }
 
 impl Taps {
@@ -171,6 +179,7 @@ impl Taps {
             taps: self.clone(),
             rules,
             buffer: Vec::new(),
+            spare: None,
             granted: 0,
             connection: connection.serial.number(),
             stream: connection.serial.exchanges(),
@@ -180,6 +189,7 @@ impl Taps {
             sides: Default::default(),
             token: 0,
             parts: 0,
+            last_ns: 0,
             heads: Default::default(),
             repeated: Vec::new(),
         }))
@@ -216,11 +226,22 @@ struct Content {
     pieces: u32,
 }
 
+/// Where something of an exchange is in its message.
+#[derive(Default)]
+struct Facts {
+    account_id: Span,
+    user_id: Span,
+    route: Span,
+    texts_end: usize,
+}
+
 /// One exchange.
 struct Capture {
     taps: Taps,
     rules: Arc<Rules>,
     buffer: Vec<u8>,
+    /// Where the message for the thread is put.
+    spare: Option<Box<Finished>>,
     granted: usize,
     connection: u64,
     stream: u64,
@@ -230,6 +251,8 @@ struct Capture {
     sides: [Content; 2],
     token: u64,
     parts: u32,
+    /// When the last head of an answer or piece of content came.
+    last_ns: u64,
     /// Where the heads of request and answer are in the buffer; empty: not there.
     heads: [Range<usize>; 2],
     /// The heads that went with a part: the entry has them again, so that it can be told without its parts.
@@ -279,7 +302,9 @@ impl Capture {
             };
             self.granted += more;
             if self.buffer.capacity() == 0 && self.granted <= SPARE_BYTES_MAX {
-                self.buffer = self.shared().spare();
+                self.spare = self.shared().spare();
+                self.buffer =
+                    self.spare.as_mut().map(|spare| std::mem::take(&mut spare.bytes)).unwrap_or_default();
             }
             self.buffer.reserve_exact(self.granted - self.buffer.len());
         }
@@ -356,36 +381,83 @@ impl Capture {
         let (token, parts) = (self.token, self.parts);
         wire::put_number(&mut self.buffer, n::TOKEN, token);
         wire::put_number(&mut self.buffer, n::PARTS, parts.into());
-        let part = self.finished(record, [Span::default(); 3]);
+        let part = self.finished(record, Instant::now(), Facts::default());
         if !self.taps.send(Message::Part(part)) {
             self.leave(Out::Dropped(Reason::QueueFull));
         }
     }
 
     /// What is in the buffer, to be handed over.
-    fn finished(&mut self, record: &Record, [account_id, user_id, route]: [Span; 3]) -> Finished {
+    fn finished(&mut self, record: &Record, at: Instant, facts: Facts) -> Box<Finished> {
         let started = record.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Finished {
+        let Facts { account_id, user_id, route, texts_end } = facts;
+        let finished = Finished {
             bytes: std::mem::take(&mut self.buffer),
             granted: std::mem::take(&mut self.granted),
             started_ns: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
-            at: Instant::now(),
+            at,
             trace_id: record.trace.trace_id,
             account_id,
             user_id,
             route,
+            texts_end,
             token: self.token,
             contents: Default::default(),
-            sampled_millionths: self.sampled_millionths,
             is_wanted: self.state != State::Flight,
             trigger: None,
+        };
+        match self.spare.take() {
+            Some(mut spare) => {
+                *spare = finished;
+                spare
+            }
+            None => Box::new(finished),
         }
     }
 
-    /// Everything that is known at the end.
-    fn facts(&mut self, record: &Record) -> [Span; 3] {
+    /// Everything that is known at the end. What is alike in most exchanges stands together, then what is not: so a
+    /// compressor finds one long match instead of many short ones.
+    fn facts(&mut self, record: &Record) -> Facts {
         let out = &mut self.buffer;
+        let mut placed = |number, text: &[u8]| {
+            wire::put_bytes(out, number, text);
+            Span::new(out.len() - text.len(), text.len())
+        };
+        placed(n::REQUEST_ID, record.text(record.request_id));
+        let account_id = placed(n::ACCOUNT_ID, record.text(record.account_id));
+        let user_id = placed(n::USER_ID, record.text(record.user_id));
+        let route = placed(n::ROUTE, record.route.as_deref().unwrap_or_default().as_bytes());
+        placed(n::IDENTITY, record.identity.as_deref().unwrap_or_default().as_bytes());
+        placed(n::LICENSE, record.text(record.license));
+        placed(n::FLAGS, record.text(record.flags));
+        if record.request_type == RequestType::Trace {
+            placed(n::REQUEST_TYPE, b"TRACE");
+        }
+        placed(n::CAUSE, record.cause.map_or("", |kind| kind.answer().cause).as_bytes());
+        placed(n::CLUSTER, record.cluster.as_deref().unwrap_or_default().as_bytes());
+        placed(n::ENDPOINT, record.endpoint.as_deref().unwrap_or_default().as_bytes());
+        // The tag of a number may look like a letter, so there is no text from here on.
+        let texts_end = out.len();
         wire::put_number(out, n::DIRECTION, u64::from(record.direction == Direction::Outbound));
+        wire::put_number(out, n::VERSION, version_code(record.version));
+        wire::put_number(out, n::TLS, u64::from(record.is_tls));
+        wire::put_number(out, n::ATTEMPTS, record.attempts.into());
+        wire::put_number(out, n::STATUS, record.status.into());
+        wire::put_number(out, n::GRPC_STATUS, record.grpc_status.map_or(0, |status| u64::from(status) + 1));
+        wire::put_number(out, n::OUTCOME, outcome_code(record.outcome()));
+        wire::put_number(out, n::SAMPLED, self.sampled_millionths.into());
+        wire::put_number(out, n::TOKEN, self.token);
+        wire::put_number(out, n::PARTS, self.parts.into());
+        if let Some(peer) = record.peer {
+            put_address(out, peer);
+        }
+        if record.trace.trace_id != [0; 16] {
+            wire::put_bytes(out, n::TRACE_ID, &record.trace.trace_id);
+        }
+        wire::put_bytes(out, n::PARENT_ID, record.parent_id.as_ref().map_or(&[], |id| id.as_slice()));
+        if record.trace.trace_id != [0; 16] {
+            wire::put_bytes(out, n::SPAN_ID, &record.trace.parent_id);
+        }
         wire::put_number(out, n::CONNECTION, self.connection);
         wire::put_number(out, n::STREAM, self.stream);
         let started = record.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -396,42 +468,7 @@ impl Capture {
             n::FIRST_BYTE,
             record.upstream_first_byte.map_or(0, |time| time.as_nanos() as u64),
         );
-        wire::put_number(out, n::VERSION, version_code(record.version));
-        wire::put_number(out, n::TLS, u64::from(record.is_tls));
-        if let Some(peer) = record.peer {
-            put_address(out, peer);
-        }
-        wire::put_bytes(out, n::IDENTITY, record.identity.as_deref().unwrap_or_default().as_bytes());
-        if record.trace.trace_id != [0; 16] {
-            wire::put_bytes(out, n::TRACE_ID, &record.trace.trace_id);
-            wire::put_bytes(out, n::SPAN_ID, &record.trace.parent_id);
-        }
-        wire::put_bytes(out, n::PARENT_ID, record.parent_id.as_ref().map_or(&[], |id| id.as_slice()));
-        wire::put_bytes(out, n::REQUEST_ID, record.text(record.request_id));
-        wire::put_bytes(out, n::LICENSE, record.text(record.license));
-        wire::put_bytes(out, n::FLAGS, record.text(record.flags));
-        if record.request_type == RequestType::Trace {
-            wire::put_bytes(out, n::REQUEST_TYPE, b"TRACE");
-        }
-        wire::put_bytes(out, n::CLUSTER, record.cluster.as_deref().unwrap_or_default().as_bytes());
-        wire::put_bytes(out, n::ENDPOINT, record.endpoint.as_deref().unwrap_or_default().as_bytes());
-        wire::put_number(out, n::ATTEMPTS, record.attempts.into());
-        wire::put_number(out, n::STATUS, record.status.into());
-        wire::put_number(out, n::GRPC_STATUS, record.grpc_status.map_or(0, |status| u64::from(status) + 1));
-        let cause = record.cause.map_or("", |kind| kind.answer().cause);
-        wire::put_bytes(out, n::CAUSE, cause.as_bytes());
-        wire::put_number(out, n::OUTCOME, outcome_code(record.outcome()));
-        wire::put_number(out, n::TOKEN, self.token);
-        wire::put_number(out, n::PARTS, self.parts.into());
-        let mut placed = |number, text: &[u8]| {
-            wire::put_bytes(out, number, text);
-            Span::new(out.len() - text.len(), text.len())
-        };
-        [
-            placed(n::ACCOUNT_ID, record.text(record.account_id)),
-            placed(n::USER_ID, record.text(record.user_id)),
-            placed(n::ROUTE, record.route.as_deref().unwrap_or_default().as_bytes()),
-        ]
+        Facts { account_id, user_id, route, texts_end }
     }
 }
 
@@ -525,7 +562,12 @@ impl Tap for Capture {
             return;
         }
         let from = self.buffer.len();
-        let start = event(&mut self.buffer, since(record), n::KIND_RESPONSE, Side::Response);
+        // Where nothing was written since the answer came, that is the time, and no clock is asked.
+        let answered = record.upstream_first_byte.filter(|_| record.cause.is_none() && head.status >= 200);
+        let answered = answered.map(|time| time.as_nanos() as u64).filter(|at| *at >= self.last_ns);
+        let at = answered.unwrap_or_else(|| since(record));
+        self.last_ns = at;
+        let start = event(&mut self.buffer, at, n::KIND_RESPONSE, Side::Response);
         wire::put_number(&mut self.buffer, n::HEAD_STATUS, head.status.into());
         self.fields(&head.fields);
         wire::end(&mut self.buffer, start);
@@ -557,7 +599,8 @@ impl Tap for Capture {
         if kept.is_empty() || !self.reserve(kept.len() + 64) {
             return;
         }
-        let start = event(&mut self.buffer, since(record), n::KIND_DATA, side);
+        self.last_ns = since(record);
+        let start = event(&mut self.buffer, self.last_ns, n::KIND_DATA, side);
         wire::put_bytes(&mut self.buffer, n::DATA, kept);
         wire::end(&mut self.buffer, start);
         let last = Span::new(self.buffer.len() - kept.len(), kept.len());
@@ -584,7 +627,8 @@ impl Tap for Capture {
         }
         self.shared().counts.see();
         self.decide(record);
-        if self.state == State::Wanted && !matches!(self.rules.judge(record, true), Verdict::Wanted { .. }) {
+        let is_open = self.state == State::Wanted && self.rules.depend_on_the_end();
+        if is_open && !matches!(self.rules.judge(record, true), Verdict::Wanted { .. }) {
             match self.rules.flight {
                 Some(_) => self.state = State::Flight,
                 None => self.leave(Out::Filtered),
@@ -600,12 +644,13 @@ impl Tap for Capture {
                 wire::put_bytes(&mut self.buffer, n::RESET_CAUSE, cause.answer().cause.as_bytes());
                 wire::end(&mut self.buffer, start);
             }
-            let spans = self.facts(record);
-            let mut finished = self.finished(record, spans);
+            let facts = self.facts(record);
+            let mut finished = self.finished(record, (record.started + record.duration).into(), facts);
             for (sum, content) in finished.contents.iter_mut().zip(&self.sides) {
                 let hash = content.hasher.as_deref().map(std::hash::Hasher::finish);
                 let place = (content.pieces == 1 && self.parts == 0).then_some(content.last);
-                *sum = Sum { bytes: content.bytes, hash, is_truncated: content.kept < content.bytes, place };
+                let is_truncated = content.kept < content.bytes;
+                *sum = Sum { bytes: content.bytes, hash, is_truncated, place, pieces: content.pieces };
             }
             if let Some(flight) = &self.rules.flight {
                 let is_error = record.cause.is_some() || record.status >= 500;

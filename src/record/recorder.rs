@@ -6,7 +6,7 @@
 //! each second; the exchanges in between are counted as dropped. Nothing here reaches the data path.
 
 use super::books::Reason;
-use super::capture::{Finished, Message, SPARE_BYTES_MAX, Shared, Sum, Taps, each_data};
+use super::capture::{Finished, Message, SPARE_BYTES_MAX, Shared, Spares, Sum, Taps, each_data};
 use super::config::Config;
 use super::entry::{Content, Side, number as n};
 use super::header::{Books, Header};
@@ -20,6 +20,7 @@ use super::store::{Lost, Retention, Store, recording_id};
 use super::wire;
 use crate::svc::fields::Span;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -339,10 +340,10 @@ struct Thread {
     forgotten: u64,
     record: Vec<u8>,
     /// Buffers of exchanges that are written, until the batch ends.
-    spares: Vec<Vec<u8>>,
+    spares: Spares,
     last_tick: Instant,
     last_books: Books,
-    /// Whether something in `record` was redacted.
+    /// Whether something in what is pushed was redacted.
     is_redacted: bool,
     is_stopping: bool,
 }
@@ -423,7 +424,7 @@ impl Thread {
             }
             Message::Part(part) => {
                 self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-                self.part(part);
+                self.part(&part);
             }
             Message::Do(Command::Apply(setup)) => self.apply(setup),
             Message::Do(Command::Keep) => self.keep("demand"),
@@ -500,10 +501,10 @@ impl Thread {
         self.setup = Some(setup);
     }
 
-    fn exchange(&mut self, mut finished: Finished) {
+    fn exchange(&mut self, mut finished: Box<Finished>) {
         let trigger = finished.trigger;
         if !finished.is_wanted && trigger.is_none() {
-            return self.hold(finished);
+            return self.hold(*finished);
         }
         if let Some(reason) = trigger {
             self.keep(reason);
@@ -514,10 +515,9 @@ impl Thread {
         let kept_by = finished.trigger.unwrap_or_default();
         self.write(&mut finished, kept_by);
         self.shared.give_back(finished.granted);
-        let mut buffer = finished.bytes;
-        if buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spares.push(buffer);
+        if finished.bytes.capacity() <= SPARE_BYTES_MAX {
+            finished.bytes.clear();
+            self.spares.push(finished);
         }
     }
 
@@ -552,7 +552,7 @@ impl Thread {
         }
     }
 
-    fn part(&mut self, part: Finished) {
+    fn part(&mut self, part: &Finished) {
         if self.may_write()
             && let Some(setup) = &mut self.setup
         {
@@ -563,12 +563,14 @@ impl Thread {
             }
             // Of one that is forgotten the rest is left out too: what was at its seams is not known.
             if part.token > self.forgotten {
-                self.record.clear();
+                let mut record = std::mem::take(&mut self.record);
+                record.clear();
                 let known = self.parts.entry(part.token).or_default();
-                let report = setup.redactor.redact_part(known, false, &part.bytes, &mut self.record);
-                if !self.record.is_empty() || !report.withheld {
-                    self.push(&part, true);
+                let report = setup.redactor.redact_part(known, false, &part.bytes, &mut record);
+                if !record.is_empty() || !report.withheld {
+                    self.push(part, &record, true);
                 }
+                self.keep_record(record);
             }
         }
         self.shared.give_back(part.granted);
@@ -580,28 +582,46 @@ impl Thread {
             return self.shared.counts.drop(reason, 1);
         }
         let Some(setup) = &mut self.setup else { return self.shared.counts.drop(Reason::Shutdown, 1) };
-        let [request, response] = sum(finished, setup.seed);
+        let places = places(finished, &setup.redactor);
+        let [request, response] = sum(finished, &places, setup.seed);
+        let has_nothing = finished.token == 0
+            && places.has_all
+            && setup.redactor.has_nothing(&finished.bytes, places.get(), finished.texts_end);
         let out = &mut finished.bytes;
         self.sequence += 1;
         wire::put_number(out, n::SEQUENCE, self.sequence);
-        wire::put_number(out, n::SAMPLED, finished.sampled_millionths.into());
         wire::put_bytes(out, n::KEPT_BY, kept_by.as_bytes());
         request.encode(out, n::REQUEST);
         response.encode(out, n::RESPONSE);
-        self.record.clear();
+        if has_nothing {
+            self.is_redacted = false;
+            return self.push(finished, &finished.bytes, false);
+        }
+        let mut record = std::mem::take(&mut self.record);
+        record.clear();
         let report = match finished.token {
-            0 => setup.redactor.redact(&finished.bytes, &mut self.record),
+            0 => setup.redactor.redact(&finished.bytes, &mut record),
             token if token > self.forgotten => {
                 let mut known = self.parts.remove(&token).unwrap_or_default();
-                setup.redactor.redact_part(&mut known, true, &finished.bytes, &mut self.record)
+                setup.redactor.redact_part(&mut known, true, &finished.bytes, &mut record)
             }
-            _ => return self.shared.counts.drop(Reason::RedactionError, 1),
+            _ => redact::Report::default(),
         };
-        if self.record.is_empty() {
-            return self.shared.counts.drop(Reason::RedactionError, 1);
+        match record.is_empty() {
+            true => self.shared.counts.drop(Reason::RedactionError, 1),
+            false => {
+                self.is_redacted = report.redactions > 0;
+                self.push(finished, &record, false);
+            }
         }
-        self.is_redacted = report.redactions > 0;
-        self.push(finished, false);
+        self.keep_record(record);
+    }
+
+    /// Memory for the next one that is redacted.
+    fn keep_record(&mut self, record: Vec<u8>) {
+        if record.capacity() <= 4 << 20 {
+            self.record = record;
+        }
     }
 
     /// Whether the disk is asked.
@@ -609,12 +629,9 @@ impl Thread {
         self.store.is_some() && self.refused.is_none_or(|(until, _)| Instant::now() >= until)
     }
 
-    /// Puts `self.record` into the segment.
-    fn push(&mut self, finished: &Finished, is_part: bool) {
-        let text = |span: Span| {
-            let range = span.start as usize..(span.start + span.len) as usize;
-            finished.bytes.get(range).unwrap_or_default()
-        };
+    /// Puts a record into the segment.
+    fn push(&mut self, finished: &Finished, record: &[u8], is_part: bool) {
+        let text = |span: Span| finished.bytes.get(range(span)).unwrap_or_default();
         let mut keys = Keys {
             started_ns: finished.started_ns,
             trace_id: Some(&finished.trace_id),
@@ -625,11 +642,11 @@ impl Thread {
         };
         let Some(store) = &mut self.store else { return };
         let seal = self.setup.as_mut().and_then(|setup| setup.keys.as_mut());
-        let (sealed, key_id);
+        let (sealed, key_id, encoded);
         let (kind, record) = match (seal, is_part) {
             (Some(seal), _) => {
                 let account = String::from_utf8_lossy(keys.account_id);
-                match seal.seal(&account, &self.record, seal::PURPOSE) {
+                match seal.seal(&account, record, seal::PURPOSE) {
                     Ok(made) => sealed = made,
                     Err(error) => {
                         tracing::warn!(%error, "an exchange could not be sealed, and is left out");
@@ -639,11 +656,12 @@ impl Thread {
                 key_id = sealed.key_id;
                 // The index tells no more than the entry does.
                 (keys.account_id, keys.user_id) = (&key_id, &[]);
-                (if is_part { Kind::SealedPart } else { Kind::SealedEntry }, sealed.encode())
+                encoded = sealed.encode();
+                (if is_part { Kind::SealedPart } else { Kind::SealedEntry }, encoded.as_slice())
             }
             (None, _) => {
                 if self.is_redacted && !is_part {
-                    for (number, value) in wire::Fields::new(&self.record).flatten() {
+                    for (number, value) in wire::Fields::new(record).flatten() {
                         match number {
                             n::ACCOUNT_ID => keys.account_id = value.bytes(),
                             n::USER_ID => keys.user_id = value.bytes(),
@@ -651,10 +669,9 @@ impl Thread {
                         }
                     }
                 }
-                (if is_part { Kind::Part } else { Kind::Entry }, Vec::new())
+                (if is_part { Kind::Part } else { Kind::Entry }, record)
             }
         };
-        let record = if record.is_empty() { &self.record } else { &record };
         if record.len() > segment::block::RECORD_BYTES_MAX {
             return self.shared.counts.drop(Reason::TooLarge, u64::from(!is_part));
         }
@@ -673,9 +690,6 @@ impl Thread {
                 let reason = self.failed(&lost);
                 self.shared.counts.drop(reason, u64::from(!is_part));
             }
-        }
-        if self.record.capacity() > 4 << 20 {
-            self.record = Vec::new();
         }
     }
 
@@ -762,15 +776,58 @@ impl Thread {
     }
 }
 
+/// Where the content of an exchange is, in the order in which it came, and whether it is known to have nothing in it.
+#[derive(Default)]
+struct Places {
+    places: [(Range<usize>, bool); 2],
+    count: usize,
+    /// There is no other content.
+    has_all: bool,
+    /// Sums that are known.
+    sums: [Option<u64>; 2],
+}
+
+impl Places {
+    fn get(&self) -> &[(Range<usize>, bool)] {
+        self.places.get(..self.count).unwrap_or_default()
+    }
+}
+
+fn range(span: Span) -> Range<usize> {
+    span.start as usize..(span.start + span.len) as usize
+}
+
+fn places(finished: &Finished, redactor: &Redactor) -> Places {
+    let mut places = Places { has_all: true, ..Places::default() };
+    for (content, known) in finished.contents.iter().zip(&mut places.sums) {
+        let Some(place) = content.place.map(range) else {
+            places.has_all &= content.pieces == 0;
+            continue;
+        };
+        let is_whole = !content.is_truncated;
+        *known = finished.bytes.get(place.clone()).and_then(|data| redactor.known_sum(data));
+        if let Some(slot) = places.places.get_mut(places.count) {
+            *slot = (place, known.is_some());
+            places.count += 1;
+        }
+        // That of a part is not that of all.
+        *known = known.filter(|_| is_whole);
+    }
+    if let (2, [(a, _), (b, _)]) = (places.count, &places.places)
+        && b.start < a.start
+    {
+        places.places.reverse();
+    }
+    places
+}
+
 /// The content of both sides, summed.
-fn sum(finished: &Finished, seed: u64) -> [Content; 2] {
+fn sum(finished: &Finished, places: &Places, seed: u64) -> [Content; 2] {
     let mut contents = finished.contents;
-    for sum in contents.iter_mut().filter(|sum| sum.hash.is_none()) {
+    for (sum, known) in contents.iter_mut().zip(places.sums).filter(|(sum, _)| sum.hash.is_none()) {
         // Most content is one piece.
-        let piece = sum
-            .place
-            .and_then(|place| finished.bytes.get(place.start as usize..(place.start + place.len) as usize));
-        sum.hash = piece.map(|piece| XxHash3_64::oneshot_with_seed(seed, piece));
+        let piece = sum.place.and_then(|place| finished.bytes.get(range(place)));
+        sum.hash = known.or_else(|| piece.map(|piece| XxHash3_64::oneshot_with_seed(seed, piece)));
     }
     let [request, response] = contents;
     let is_summed = |sum: &Sum| sum.hash.is_some() || sum.bytes == 0;

@@ -152,6 +152,10 @@ impl Rule {
             })
     }
 
+    fn depends_on_the_end(&self) -> bool {
+        !self.statuses.is_empty() || self.wants_failed || self.slower_than.is_some()
+    }
+
     fn fits_end(&self, record: &Record) -> bool {
         let has_status = self.statuses.is_empty() && !self.wants_failed
             || self.statuses.iter().any(|(from, to)| (*from..=*to).contains(&record.status))
@@ -189,6 +193,11 @@ impl Rules {
         !self.rules.is_empty()
             || self.flight.is_some()
             || self.routes().any(|rule| rule.enabled == Some(true))
+    }
+
+    /// Whether the end of an exchange may change what is to become of it.
+    pub fn depend_on_the_end(&self) -> bool {
+        self.rules.iter().any(Rule::depends_on_the_end)
     }
 
     /// What is to become of an exchange whose route and context are known. `is_end`: so is its end.

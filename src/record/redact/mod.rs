@@ -131,9 +131,48 @@ impl Redactor {
             pieces: Vec::new(),
             joined: Vec::new(),
             decoded: Vec::new(),
-            clean: Clean::new(),
+            // Sums of content are seeded by the same key: without it nobody can tell by one what was redacted.
+            clean: Clean::new(key.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))),
             is_content_free,
         })
+    }
+
+    /// The sum of content that is known to have nothing in it, as it was seen several times; seeded by the first 8 bytes of
+    /// the redactor's key.
+    pub fn known_sum(&self, content: &[u8]) -> Option<u64> {
+        self.clean.sum(content)
+    }
+
+    /// Whether nothing in a whole entry's message is to be replaced, found by looks at it as a stretch of bytes. `content` is
+    /// where the content of its sides is, each in one piece, in their order, and whether it is known to have nothing
+    /// ([`Redactor::known_sum`]); from `texts_end` on there is no text. `false`: [`Redactor::redact`] has to look closer.
+    pub fn has_nothing(
+        &mut self,
+        message: &[u8],
+        content: &[(Range<usize>, bool)],
+        texts_end: usize,
+    ) -> bool {
+        if self.names.always() != 0 || !self.pointers.is_empty() {
+            return false;
+        }
+        let mut from = 0;
+        for (place, is_known) in content {
+            let (Some(before), Some(data)) = (message.get(from..place.start), message.get(place.clone()))
+            else {
+                return false;
+            };
+            from = place.end;
+            // What a head says may change what its content is: so it comes first.
+            let (filter, names) = (&self.filter, &self.names);
+            if filter.scan(before, names) != 0 {
+                return false;
+            }
+            let has_nothing = || filter.scan(data, names) & !(HEADER | TUNNEL) == 0;
+            if !is_known && !self.is_content_free && !self.clean.or_ask(data, has_nothing) {
+                return false;
+            }
+        }
+        message.get(from..texts_end).is_some_and(|rest| self.filter.scan(rest, &self.names) == 0)
     }
 
     /// Appends the redacted message of a whole entry to `out`. A message that cannot be read is left out.

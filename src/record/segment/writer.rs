@@ -60,10 +60,17 @@ pub struct Writer {
     bytes: u64,
     frames: u64,
     entries: u64,
-    unflushed: u64,
+    /// Entries whose frame is not made yet, and those whose frame is not in the file yet.
+    packed: u64,
+    framed: u64,
     piece: Vec<u8>,
-    frame: Vec<u8>,
+    /// Frames that are not in the file yet, and where each ends.
+    frames_out: Vec<u8>,
+    ends: Vec<usize>,
 }
+
+/// Frames are brought to the file when there are so many bytes of them: a call for each would cost more than it does.
+const OUT_BYTES: usize = 128 << 10;
 
 impl Writer {
     /// Creates the file, which must not exist, and writes its head.
@@ -93,11 +100,14 @@ impl Writer {
             bytes: 0,
             frames: 0,
             entries: 0,
-            unflushed: 0,
+            packed: 0,
+            framed: 0,
             piece: Vec::new(),
-            frame: Vec::new(),
+            frames_out: Vec::new(),
+            ends: Vec::new(),
         };
         writer.put(FrameKind::Head, head)?;
+        writer.write_out()?;
         Ok(writer)
     }
 
@@ -118,7 +128,7 @@ impl Writer {
 
     /// Entries that are not on disk yet.
     pub fn unflushed(&self) -> u64 {
-        self.unflushed
+        self.packed + self.framed
     }
 
     /// Whether the next segment should begin.
@@ -149,23 +159,21 @@ impl Writer {
             self.index.note(Term::Part(keys.token), number);
         }
         self.entries += u64::from(is_entry);
-        self.unflushed += u64::from(is_entry);
+        self.packed += u64::from(is_entry);
         self.packer.push(kind, record)?;
         if self.packer.raw_bytes() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
     /// Brings everything to the file, so that a reader sees it whatever happens to this process.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.packer.is_empty() {
-            return Ok(());
+        if !self.packer.is_empty() {
+            let mut piece = std::mem::take(&mut self.piece);
+            self.packer.flush(false, &mut piece)?;
+            let put = self.put(FrameKind::Block, &piece);
+            self.piece = piece;
+            put?;
         }
-        let mut piece = std::mem::take(&mut self.piece);
-        self.packer.flush(false, &mut piece)?;
-        let put = self.put(FrameKind::Block, &piece);
-        self.piece = piece;
-        put?;
-        self.unflushed = 0;
-        Ok(())
+        self.write_out()
     }
 
     fn end_block(&mut self) -> io::Result<()> {
@@ -176,7 +184,6 @@ impl Writer {
         let put = self.put(FrameKind::Block, &piece);
         self.piece = piece;
         put?;
-        self.unflushed = 0;
         self.index.blocks.push(block);
         self.index.tidy();
         Ok(())
@@ -198,27 +205,46 @@ impl Writer {
         let mut end = [0; END_BYTES];
         end[..8].copy_from_slice(&at.to_le_bytes());
         end[8..].copy_from_slice(&(index.len() as u64).to_le_bytes());
-        self.put(FrameKind::End, &end)
+        self.put(FrameKind::End, &end)?;
+        self.write_out()
     }
 
     /// Writes the books as they are now: what a reader knows of a segment that has no end.
     pub fn note_books(&mut self, books: &[u8]) -> io::Result<()> {
-        self.put(FrameKind::Books, books)
+        self.put(FrameKind::Books, books)?;
+        self.write_out()
     }
 
     fn put(&mut self, kind: FrameKind, payload: &[u8]) -> io::Result<()> {
-        self.frame.clear();
-        frame::put(&mut self.frame, kind, self.frames, payload);
-        if let Err(error) = self.file.write_all(&self.frame) {
+        if kind == FrameKind::Block {
+            self.framed += std::mem::take(&mut self.packed);
+        }
+        frame::put(&mut self.frames_out, kind, self.frames, payload);
+        self.ends.push(self.frames_out.len());
+        self.bytes += (HEAD_BYTES + payload.len()) as u64;
+        self.frames += 1;
+        if self.frames_out.len() >= OUT_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    /// Brings the frames to the file. After an error what was not in it is lost, and the file ends with a whole frame.
+    fn write_out(&mut self) -> io::Result<()> {
+        let written = self.bytes - self.frames_out.len() as u64;
+        if let Err(error) = self.file.write_all(&self.frames_out) {
             // Half a frame would be found to be one at the end of a file that goes on: it does not.
-            let _ = self.file.set_len(self.bytes);
+            let _ = self.file.set_len(written);
             return Err(error);
         }
         if let Some(on_frame) = &self.on_frame {
-            on_frame(self.bytes, &self.frame);
+            let mut from = 0;
+            for end in &self.ends {
+                on_frame(written + from as u64, self.frames_out.get(from..*end).unwrap_or_default());
+                from = *end;
+            }
         }
-        self.bytes += (HEAD_BYTES + payload.len()) as u64;
-        self.frames += 1;
+        self.framed = 0;
+        self.ends.clear();
+        self.frames_out.clear();
+        self.frames_out.shrink_to(2 * OUT_BYTES);
         Ok(())
     }
 }
