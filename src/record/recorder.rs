@@ -567,6 +567,13 @@ impl Thread {
                 record.clear();
                 let known = self.parts.entry(part.token).or_default();
                 let report = setup.redactor.redact_part(known, false, &part.bytes, &mut record);
+                // What waits for its rest has no grant: all of it may be as much as exchanges under way may hold.
+                let held: usize = self.parts.values().map(Part::held_bytes).sum();
+                if held > setup.config.memory_bytes_max
+                    && let Some(known) = self.parts.get_mut(&part.token)
+                {
+                    known.withhold();
+                }
                 if !record.is_empty() || !report.withheld {
                     self.push(part, &record, true);
                 }

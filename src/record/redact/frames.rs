@@ -39,11 +39,19 @@ impl Payload {
     }
 }
 
+/// What is known of one side of a tunnel.
+#[derive(Debug, Default)]
+pub(super) struct Tunnel {
+    /// Of messages that are compressed; its window goes over from one to the next, if the peers agreed on that.
+    inflater: Option<Decompress>,
+    /// A message was written again, so all that come later are.
+    is_rewritten: bool,
+}
+
 /// Reads the messages of one side, one after the other.
 struct Reader<'r> {
     redact: &'r mut dyn FnMut(&mut [u8]) -> Result<bool, Wrong>,
-    /// Of messages that are compressed; its window goes over from one to the next, if the peers agreed on that.
-    inflater: Option<Decompress>,
+    tunnel: &'r mut Tunnel,
     joined: Vec<u8>,
     /// What stands for all before `copied`, once a compressed message had to be written again.
     out: Option<Vec<u8>>,
@@ -63,12 +71,15 @@ struct Message {
 
 /// Calls `redact` with each message, which says whether it changed something; fragments of one are put together, and
 /// compressed ones decompressed. What was not compressed is redacted in place. The answer is what stands for all of it, if
-/// something in a compressed message was replaced: from that on no message is compressed.
+/// something in a compressed message was replaced: from that on no message is compressed. What comes later of the same side
+/// is given with the same `tunnel`; only its last stretch may end within a message, see [`whole`].
 pub(super) fn each_message(
     bytes: &mut [u8],
+    tunnel: &mut Tunnel,
     redact: &mut dyn FnMut(&mut [u8]) -> Result<bool, Wrong>,
 ) -> Result<Option<Vec<u8>>, Wrong> {
-    let mut reader = Reader { redact, inflater: None, joined: Vec::new(), out: None, copied: 0 };
+    let out = tunnel.is_rewritten.then(Vec::new);
+    let mut reader = Reader { redact, tunnel, joined: Vec::new(), out, copied: 0 };
     let mut at = 0;
     let mut message: Option<Message> = None;
     while let Some((frame, next)) = frame(bytes, at) {
@@ -109,6 +120,21 @@ pub(super) fn each_message(
     // What is left is less than the head of a frame.
     reader.copy(bytes, bytes.len());
     Ok(reader.out)
+}
+
+/// How many bytes are whole messages: where the first begins that has not ended.
+pub(super) fn whole(bytes: &[u8]) -> usize {
+    let (mut at, mut end, mut is_open) = (0, 0, false);
+    while let Some((frame, next)) = frame(bytes, at).filter(|(frame, _)| !frame.is_cut) {
+        if frame.opcode < 8 {
+            is_open = !frame.is_final;
+        }
+        at = next;
+        if !is_open {
+            end = at;
+        }
+    }
+    end
 }
 
 impl Reader<'_> {
@@ -169,7 +195,7 @@ impl Reader<'_> {
         }
         let most = packed.len().saturating_mul(RATIO_MAX).clamp(FLOOR_BYTES, DECODED_BYTES_MAX);
         let mut plain = Vec::with_capacity((packed.len() * 4).min(FLOOR_BYTES));
-        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
+        let inflater = self.tunnel.inflater.get_or_insert_with(|| Decompress::new(false));
         let mut rest = packed.as_slice();
         loop {
             if plain.len() == plain.capacity() {
@@ -202,6 +228,7 @@ impl Reader<'_> {
 
     /// Writes `joined` as one frame instead of what was there.
     fn rewrite(&mut self, bytes: &[u8], message: &Message, end: usize) {
+        self.tunnel.is_rewritten = true;
         let out = self.out.get_or_insert_default();
         out.extend_from_slice(bytes.get(self.copied..message.start).unwrap_or_default());
         for frame in &message.between {

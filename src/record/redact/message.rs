@@ -51,6 +51,8 @@ pub(super) struct Told {
     /// How messages of gRPC are compressed, those that say that they are.
     pub(super) grpc_coding: Coding,
     pub(super) is_websocket: bool,
+    /// It is lines, each for itself.
+    pub(super) is_lines: bool,
     pub(super) status: u64,
 }
 
@@ -80,6 +82,8 @@ impl Told {
         } else if name.eq_ignore_ascii_case(b"content-type") {
             let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
             let essence = essence.to_ascii_lowercase();
+            let lines: [&[u8]; 4] = [b"/x-ndjson", b"/jsonl", b"/json-seq", b"/event-stream"];
+            self.is_lines = lines.iter().any(|end| essence.ends_with(end));
             self.kind = match essence.as_slice() {
                 b"application/x-www-form-urlencoded" => Kind::Form,
                 b"application/grpc-web-text" | b"application/grpc-web-text+proto" => {

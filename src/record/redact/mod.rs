@@ -45,6 +45,7 @@ pub use part::Part;
 use super::entry::number as n;
 use clean::Clean;
 use filter::{AT, CARD, CREDENTIAL, ESCAPE, Filter, HEADER, Hits, JWT, NAME, TUNNEL};
+use frames::Tunnel;
 use json::{Pointer, Wrong};
 use message::{Coding, Kind, Piece, Told};
 use names::Names;
@@ -352,7 +353,7 @@ impl Redactor {
         is_tunnel: bool,
     ) -> Result<Option<Vec<u8>>, Wrong> {
         if is_tunnel {
-            return frames::each_message(content, &mut |message| self.message(message, Kind::Other));
+            return self.tunnel(content, &mut Tunnel::default());
         }
         if told.coding == Coding::Identity && told.grpc_coding != Coding::Identity {
             return self.grpc(content, told.grpc_coding);
@@ -377,6 +378,11 @@ impl Redactor {
         let hits = self.filter.scan(message, &self.names) | self.names.always() & NAME;
         self.plain(message, hits, kind)?;
         Ok(self.tokens.made != made)
+    }
+
+    /// Messages of WebSocket. Gives what stands for all of them, if something else does.
+    fn tunnel(&mut self, content: &mut [u8], tunnel: &mut Tunnel) -> Result<Option<Vec<u8>>, Wrong> {
+        frames::each_message(content, tunnel, &mut |message| self.message(message, Kind::Other))
     }
 
     /// Messages of gRPC that may be compressed, each for itself. One in which something is replaced is written without

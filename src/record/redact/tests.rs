@@ -294,7 +294,7 @@ fn secrets_of_a_known_shape_are_gone_everywhere() {
             let mut after = redacted.body(Side::Request).to_vec();
             assert_eq!(after.len(), all.len());
             let mut seen = Vec::new();
-            let replaced = frames::each_message(&mut after, &mut |message| {
+            let replaced = frames::each_message(&mut after, &mut Tunnel::default(), &mut |message| {
                 seen.push(message.to_vec());
                 Ok(false)
             });
@@ -305,6 +305,81 @@ fn secrets_of_a_known_shape_are_gone_everywhere() {
         }
     }
     assert!(count >= 200, "{count}");
+}
+
+/// What is kept of content that comes in such parts, and whether something was withheld.
+fn in_parts(given: &Entry, parts: &[&[u8]]) -> (Vec<u8>, bool) {
+    let (mut redactor, mut known) = (redactor(), Part::default());
+    let (mut all, mut withheld) = (Vec::new(), false);
+    for (index, content) in parts.iter().enumerate() {
+        let is_last = index + 1 == parts.len();
+        let data = Event { at_ns: 5, what: What::Data(Side::Request, Bytes::copy_from_slice(content)) };
+        let is_head = |event: &&Event| matches!(event.what, What::Request(_) | What::Response(_));
+        let mut events: Vec<_> = given.events.iter().filter(is_head).cloned().collect();
+        events.push(data);
+        let (mut message, mut out) = (Vec::new(), Vec::new());
+        Entry { parts: index as u32, token: 9, events, ..Entry::default() }.encode(&mut message);
+        withheld |= redactor.redact_part(&mut known, is_last, &message, &mut out).withheld;
+        all.extend_from_slice(&Entry::decode(&Bytes::from(out)).unwrap().body(Side::Request));
+    }
+    (all, withheld)
+}
+
+#[test]
+fn messages_and_lines_in_several_parts_are_what_they_are_in_one() {
+    let mask = Some([9, 0x82, 3, 0xf4]);
+    let plain = [
+        frame(1, false, mask, br#"{"user":"jane","pass"#),
+        frame(9, true, mask, b"ping"),
+        frame(0, true, mask, br#"word":"correct horse"}"#),
+        frame(2, true, mask, b"\x01\x02 jane@example.com"),
+    ];
+    let mut deflater = flate2::Compress::new(flate2::Compression::default(), false);
+    let texts = ["a text, a text", "a text: {\"password\":\"correct horse\"}", "a text, at the end"];
+    let packed = texts.map(|text| {
+        let mut out = Vec::with_capacity(4096);
+        deflater.compress_vec(text.as_bytes(), &mut out, flate2::FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        let mut bytes = frame(1, true, mask, &out);
+        bytes[0] |= 0x40;
+        bytes
+    });
+    let grpc =
+        [b"\x0a\x05hello".as_slice(), b"\x0a\x16jane.doe@mail.example.", b"\x0a\x02hi"].map(|message| {
+            let message = gzip(message);
+            [&[1][..], &(message.len() as u32).to_be_bytes(), &message].concat()
+        });
+    let lines =
+        b"{\"a\":1,\"password\":\"correct horse\"}\n{\"b\":\"jane@example.com\"}\n{\"c\":3}\n".to_vec();
+    let stream =
+        b"event: login\ndata: {\"password\":\"correct horse\",\"n\":1}\n\ndata: jane@example.com\n\n"
+            .to_vec();
+    let of = |list: &[(&str, &str)], content: &[u8]| entry("/", list, &[content]);
+    for (name, given) in [
+        ("frames", tunnel(&plain.concat())),
+        ("compressed frames", tunnel(&packed.concat())),
+        ("gRPC", of(&[("content-type", "application/grpc"), ("grpc-encoding", "gzip")], &grpc.concat())),
+        ("lines", of(&[("content-type", "application/x-ndjson")], &lines)),
+        ("events", of(&[("content-type", "text/event-stream")], &stream)),
+    ] {
+        let content = given.body(Side::Request);
+        let (whole, report, _) = run(&mut redactor(), &given);
+        let whole = whole.body(Side::Request);
+        assert!(report.redactions > 0 && !report.withheld && whole != content, "{name}: {report:?}");
+        for first in 0..content.len() {
+            for second in [first, first + 1, content.len() - 1] {
+                let second = second.clamp(first, content.len());
+                let parts = [&content[..first], &content[first..second], &content[second..]];
+                let (all, withheld) = in_parts(&given, &parts);
+                assert!(!withheld && all == whole, "{name} cut at {first} and {second}: {all:?}");
+            }
+        }
+    }
+    // A message that is too long to wait for is left out, and all behind it.
+    let long = frame(2, false, mask, &vec![b'x'; 60_000]);
+    let parts: Vec<&[u8]> = (0..100).map(|_| &*long).collect();
+    let (all, withheld) = in_parts(&tunnel(&[]), &parts);
+    assert!(withheld && all.is_empty(), "{}", all.len());
 }
 
 /// An upgrade to WebSocket that sends these bytes.
@@ -347,7 +422,7 @@ fn compressed_messages_are_looked_into_and_only_written_again_behind_a_secret() 
     let mut after = redacted.body(Side::Request).to_vec();
     assert!(after.starts_with(&[&packed[0][..], &ping].concat()) && after.ends_with(&ping));
     let mut seen = Vec::new();
-    let read = frames::each_message(&mut after, &mut |message| {
+    let read = frames::each_message(&mut after, &mut Tunnel::default(), &mut |message| {
         seen.push(String::from_utf8(message.to_vec()).unwrap());
         Ok(false)
     });
