@@ -79,7 +79,7 @@ pub(super) fn is_message(start: &[u8]) -> bool {
     let Some((tag, rest)) = crate::record::wire::varint(rest) else { return false };
     let Some((inner, _)) = crate::record::wire::varint(rest) else { return false };
     let head = |value: u64| (64 - value.max(1).leading_zeros() as u64).div_ceil(7);
-    matches!(tag, 0x0a | 0x12 | 0x1a | 0x22) && len == inner + 1 + head(inner)
+    matches!(tag, 0x0a | 0x12 | 0x1a | 0x22) && Some(len) == inner.checked_add(1 + head(inner))
 }
 
 /// Reads traces.

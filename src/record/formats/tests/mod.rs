@@ -278,6 +278,8 @@ fn formats_are_told_by_their_first_bytes() {
         (GOR.as_bytes(), Some(Format::Gor)),
         (b"\x7fELF", None),
         (b"", None),
+        // A message that says that it is as long as a number can be.
+        (b"\x0c\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", None),
     ] {
         assert_eq!(Format::guess(start), want);
     }
