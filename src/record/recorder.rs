@@ -32,7 +32,9 @@ use twox_hash::xxhash3_64::Hasher;
 
 /// Exchanges that may be in the queue.
 const QUEUE_MAX: usize = 8192;
-/// How long the thread sleeps after it has done something: long enough that one wake serves many exchanges.
+/// How long the thread sleeps after it has done something: long enough that one wake serves many exchanges. Naps that end
+/// when some fifty have gathered cost more (measured: 1.15 × instead of 1.09 × the CPU time of a request without recording):
+/// each wake takes a processor from a worker.
 const NAP: Duration = Duration::from_millis(5);
 /// How long it waits while there is nothing to do.
 const IDLE: Duration = Duration::from_millis(500);
